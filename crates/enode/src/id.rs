@@ -1,0 +1,127 @@
+//! Node ids and the XOR metric over them. What a distance is used for (buckets, lookups) is left to discovery.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use crate::hexadecimal::{self, HexError};
+
+/// The identity of a node: Keccak-256 of its public key (EIP-778, scheme "v4").
+///
+/// ```
+/// use tercet_enode::NodeId;
+/// let a = NodeId::new([0; 32]);
+/// let b: NodeId = "8000000000000000000000000000000000000000000000000000000000000000".parse()?;
+/// assert_eq!(a.log_distance(&b), 256);
+/// # Ok::<(), tercet_enode::HexError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId([u8; 32]);
+
+/// The XOR of two node ids, ordered as a big-endian number: the smaller, the nearer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Distance([u8; 32]);
+
+impl NodeId {
+    /// An id from its 32 bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A uniformly random id, for lookups of random targets.
+    pub fn random<R: rand::Rng + ?Sized>(rng: &mut R) -> Self {
+        let mut bytes = [0; 32];
+        rng.fill_bytes(&mut bytes);
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The XOR distance to `other`.
+    #[must_use]
+    pub fn distance(&self, other: &Self) -> Distance {
+        let mut xor = self.0;
+        for (byte, theirs) in xor.iter_mut().zip(other.0) {
+            *byte ^= theirs;
+        }
+        Distance(xor)
+    }
+
+    /// The bit length of the XOR with `other`: 0 for the same id, up to 256.
+    #[must_use]
+    pub fn log_distance(&self, other: &Self) -> u16 {
+        self.distance(other).log()
+    }
+
+    /// Orders `a` and `b` by their distance to `self`, the nearer first.
+    #[must_use]
+    pub fn cmp_distance(&self, a: &Self, b: &Self) -> Ordering {
+        self.distance(a).cmp(&self.distance(b))
+    }
+}
+
+impl Distance {
+    /// The XOR as 32 big-endian bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The bit length: 0 for equal ids, up to 256.
+    #[must_use]
+    pub fn log(&self) -> u16 {
+        let mut bits = 256;
+        for byte in self.0 {
+            if byte != 0 {
+                // At most 7, as the byte is not zero.
+                return bits - byte.leading_zeros() as u16;
+            }
+            bits -= 8;
+        }
+        bits
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}…")
+    }
+}
+
+impl fmt::Debug for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Distance(log {}, {})", self.log(), hex::encode(self.0))
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = HexError;
+
+    fn from_str(text: &str) -> Result<Self, HexError> {
+        hexadecimal::decode(text).map(Self)
+    }
+}
+
+impl From<[u8; 32]> for NodeId {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl AsRef<[u8]> for NodeId {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
