@@ -1,1 +1,22 @@
-//! .
+//! What the whole-stack tests share: child processes that talk JSON lines, the
+//! `tercet` program built once, and the independent peers of the live tests.
+//! The scenarios themselves are in `tests/`.
+//!
+//! Everything waits for an event with a generous limit and panics, with what the
+//! other side said last, when the limit passes. A child never outlives its owner.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test harness: it reads the clock for its limits and fails by panicking"
+)]
+
+mod child;
+mod interop;
+mod workspace;
+
+pub use child::{Child, LIMIT};
+pub use interop::{go_peer, js_peer};
+pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};
