@@ -1,2 +1,46 @@
-//! .
-fn main() {}
+//! The `tercet` program: it reads the command line, runs one command on the crates below and turns the result into an exit
+//! code. What a command does lives in `cmd`, what it prints in `output`, how it fails in `error`; everything about the
+//! protocols is in the crates.
+
+mod cli;
+mod cmd;
+mod error;
+mod keyfile;
+mod log;
+mod output;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use indicatif::{MultiProgress, ProgressDrawTarget};
+
+use crate::cli::{Cli, Command};
+use crate::error::CliError;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::report(&error),
+    };
+    let output = Output::new(cli.json);
+    let progress = MultiProgress::with_draw_target(if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    });
+    log::init(cli.verbosity.unwrap_or(cli.command.default_verbosity()), &progress);
+    let result = run(cli.command, output);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn run(command: Command, output: Output) -> Result<(), CliError> {
+    match command {
+        Command::Key(command) => cmd::key::run(command, output),
+        Command::Enr(command) => cmd::enr::run(command, output),
+    }
+}

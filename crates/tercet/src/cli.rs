@@ -1,0 +1,100 @@
+//! The command line: flag names are geth's wherever geth has the flag. A mistyped command is one line on stderr and exit
+//! code 2, like every other bad input.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::cmd::enr::EnrCommand;
+use crate::cmd::key::KeyCommand;
+use crate::error::EXIT_BAD_INPUT;
+
+/// Ethereum's peer-to-peer stack (devp2p) as one program
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  tercet devnet                             eight nodes find each other and gossip, in one process
+  tercet node --datadir ./a                 one node; prints its enode and ENR, Ctrl-C stops it
+  tercet key generate ./nodekey             a new node key
+  tercet enr decode enr:-IS4...             what a record says, and whether its signature holds
+  tercet status enode://KEY@10.3.58.6:30303 the chain a peer serves
+
+Exit codes: 0 success, 1 it failed (unreachable, refused, incomplete), 2 bad input."
+)]
+pub(crate) struct Cli {
+    /// Print results as JSON: one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log lines on stderr: 0 none, 1 errors, 2 warnings, 3 information, 4 debugging, 5 everything [default: 3 for node, else 2]
+    #[arg(long, global = true, value_name = "0..5", value_parser = clap::value_parser!(u8).range(0..=5))]
+    pub(crate) verbosity: Option<u8>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a node key, or show what belongs to one
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Read or sign Ethereum node records
+    #[command(subcommand)]
+    Enr(EnrCommand),
+}
+
+impl Command {
+    /// geth's 3 for the long-running node; the other commands say what matters on stdout.
+    pub(crate) fn default_verbosity(&self) -> u8 {
+        2
+    }
+}
+
+/// Prints what clap has to say: help and version as they are, a mistake in one line.
+pub(crate) fn report(error: &clap::Error) -> ExitCode {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        // A closed stdout or stderr leaves nobody to tell.
+        let _closed = error.print();
+        return if error.use_stderr() { ExitCode::from(EXIT_BAD_INPUT) } else { ExitCode::SUCCESS };
+    }
+    let _closed = writeln!(std::io::stderr(), "{}", one_line(&error.to_string()));
+    ExitCode::from(EXIT_BAD_INPUT)
+}
+
+/// Folds clap's paragraphs (the mistake, then tips, then usage and a pointer to --help) to the mistake and its tips.
+fn one_line(rendered: &str) -> String {
+    rendered
+        .split("\n\n")
+        .filter(|paragraph| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information"))
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, one_line};
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_fit_one_line() {
+        for line in [&["tercet", "ping"][..], &["tercet", "nod"], &["tercet", "node", "--prot", "1"], &["tercet", "devnet", "--nodes", "x"]] {
+            let error = Cli::try_parse_from(line).expect_err("a mistake");
+            let text = one_line(&error.to_string());
+            assert!(text.starts_with("error: ") && !text.contains('\n') && !text.contains("Usage"), "{text}");
+        }
+    }
+}

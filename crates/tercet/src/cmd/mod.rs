@@ -1,0 +1,53 @@
+//! One module a command, and the few things several commands need.
+#![allow(clippy::disallowed_methods)] // the program is a driver: keys come from the system's randomness
+
+pub(crate) mod enr;
+pub(crate) mod key;
+pub(crate) mod node;
+
+use std::net::SocketAddr;
+
+use tercet_enode::{Host, Node, NodeAddress, SecretKey};
+
+use crate::error::CliError;
+
+/// geth's port, for TCP and UDP.
+pub(crate) const DEFAULT_PORT: u16 = 30303;
+
+/// A fresh key from the system's randomness.
+pub(crate) fn new_key() -> SecretKey {
+    SecretKey::generate(&mut rand::rng())
+}
+
+/// How this program introduces itself: name, the user's own word, version, platform, in geth's order.
+pub(crate) fn client_id(identity: Option<&str>) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    match identity {
+        Some(identity) => format!("Tercet/{identity}/v{version}/{os}-{arch}"),
+        None => format!("Tercet/v{version}/{os}-{arch}"),
+    }
+}
+
+/// The node a user named, with its DNS name looked up.
+pub(crate) async fn contact(address: &NodeAddress) -> Result<Node, CliError> {
+    if let Some(node) = address.to_node() {
+        return Ok(node);
+    }
+    let NodeAddress::Enode(url) = address else {
+        return Err(CliError::NoEndpoint);
+    };
+    let Some(Host::Dns(name)) = url.host() else {
+        return Err(CliError::NoEndpoint);
+    };
+    let unknown = |source| CliError::Lookup { name: name.clone(), source };
+    let found = tokio::net::lookup_host((name.as_str(), url.tcp())).await.map_err(unknown)?;
+    // IPv4 first, as the preference between equal addresses goes everywhere else.
+    let ip = found.map(|address| address.ip()).min_by_key(|ip| ip.is_ipv6()).ok_or(CliError::NoEndpoint)?;
+    Ok(Node::new(url.public_key(), url.endpoint_at(ip)))
+}
+
+/// The TCP address of a contact, for commands that dial it.
+pub(crate) fn tcp_address(node: &Node) -> Result<SocketAddr, CliError> {
+    node.endpoint().tcp_addr().ok_or(CliError::NoTcpPort)
+}

@@ -1,0 +1,3 @@
+//! `tercet node`: one node.
+
+pub(crate) mod options;
