@@ -57,11 +57,17 @@ impl Command {
 pub(crate) fn report(error: &clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         // A closed stdout or stderr leaves nobody to tell.
         let _closed = error.print();
-        return if error.use_stderr() { ExitCode::from(EXIT_BAD_INPUT) } else { ExitCode::SUCCESS };
+        return if error.use_stderr() {
+            ExitCode::from(EXIT_BAD_INPUT)
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let _closed = writeln!(std::io::stderr(), "{}", one_line(&error.to_string()));
     ExitCode::from(EXIT_BAD_INPUT)
@@ -71,7 +77,9 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
 fn one_line(rendered: &str) -> String {
     rendered
         .split("\n\n")
-        .filter(|paragraph| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information"))
+        .filter(|paragraph| {
+            !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more information")
+        })
         .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
         .filter(|paragraph| !paragraph.is_empty())
         .collect::<Vec<_>>()
@@ -91,10 +99,18 @@ mod tests {
 
     #[test]
     fn mistakes_fit_one_line() {
-        for line in [&["tercet", "ping"][..], &["tercet", "nod"], &["tercet", "node", "--prot", "1"], &["tercet", "devnet", "--nodes", "x"]] {
+        for line in [
+            &["tercet", "ping"][..],
+            &["tercet", "nod"],
+            &["tercet", "node", "--prot", "1"],
+            &["tercet", "devnet", "--nodes", "x"],
+        ] {
             let error = Cli::try_parse_from(line).expect_err("a mistake");
             let text = one_line(&error.to_string());
-            assert!(text.starts_with("error: ") && !text.contains('\n') && !text.contains("Usage"), "{text}");
+            assert!(
+                text.starts_with("error: ") && !text.contains('\n') && !text.contains("Usage"),
+                "{text}"
+            );
         }
     }
 }

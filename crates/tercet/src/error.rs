@@ -52,10 +52,16 @@ pub(crate) enum CliError {
     Lookup { name: String, source: io::Error },
     /// The TCP connection was not made.
     #[error("cannot connect to {address}")]
-    Connect { address: SocketAddr, source: io::Error },
+    Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
     /// Time was up.
     #[error("{address} did not answer within {}", humantime::format_duration(*.limit))]
-    Timeout { address: SocketAddr, limit: Duration },
+    Timeout {
+        address: SocketAddr,
+        limit: Duration,
+    },
     /// The runtime did not start.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -75,7 +81,11 @@ impl CliError {
         match self {
             Self::KeyText(_)
             | Self::NoKey
-            | Self::KeyFile(KeyFileError::Read { .. } | KeyFileError::Content { .. } | KeyFileError::Exists { .. })
+            | Self::KeyFile(
+                KeyFileError::Read { .. }
+                | KeyFileError::Content { .. }
+                | KeyFileError::Exists { .. },
+            )
             | Self::OptionsFile(_)
             | Self::Record(_)
             | Self::TwoAddresses
@@ -120,10 +130,19 @@ mod tests {
     #[test]
     fn causes_follow_in_one_line() {
         let source = io::Error::new(io::ErrorKind::NotFound, "no\nsuch file");
-        let error = CliError::KeyFile(KeyFileError::Read { path: PathBuf::from("k"), source });
+        let error = CliError::KeyFile(KeyFileError::Read {
+            path: PathBuf::from("k"),
+            source,
+        });
         assert_eq!(chain(&error), "cannot read the key file k: no such file");
         assert_eq!(error.exit_code(), EXIT_BAD_INPUT);
-        assert_eq!(CliError::Stdout(io::ErrorKind::BrokenPipe.into()).exit_code(), 0);
-        assert_eq!(CliError::Stdout(io::ErrorKind::StorageFull.into()).exit_code(), EXIT_FAILED);
+        assert_eq!(
+            CliError::Stdout(io::ErrorKind::BrokenPipe.into()).exit_code(),
+            0
+        );
+        assert_eq!(
+            CliError::Stdout(io::ErrorKind::StorageFull.into()).exit_code(),
+            EXIT_FAILED
+        );
     }
 }

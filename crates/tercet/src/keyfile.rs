@@ -19,7 +19,10 @@ pub(crate) enum KeyFileError {
     Read { path: PathBuf, source: io::Error },
     /// The file holds something other than a key.
     #[error("{} holds no node key", path.display())]
-    Content { path: PathBuf, source: ParseKeyError },
+    Content {
+        path: PathBuf,
+        source: ParseKeyError,
+    },
     /// There is a file already; a lost node key cannot be had back.
     #[error("{} exists already and stays as it is: choose another name or move it away", path.display())]
     Exists { path: PathBuf },
@@ -76,24 +79,39 @@ impl KeyArgs {
 
 /// Reads the key in `path`.
 pub(crate) fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
-    let text = fs::read_to_string(path).map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
-    KeyText(text).parse().map_err(|source| KeyFileError::Content { path: path.to_owned(), source })
+    let text = fs::read_to_string(path).map_err(|source| KeyFileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    KeyText(text)
+        .parse()
+        .map_err(|source| KeyFileError::Content {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Writes `key` to a new file `path`, mode 0600. The file appears complete or not at all.
 pub(crate) fn create(path: &Path, key: &SecretKey) -> Result<(), KeyFileError> {
-    let failed = |source| KeyFileError::Write { path: path.to_owned(), source };
+    let failed = |source| KeyFileError::Write {
+        path: path.to_owned(),
+        source,
+    };
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // Temporary files are made readable by their owner only.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    writeln!(file, "{}", hex::encode(key.to_bytes().as_slice())).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    writeln!(file, "{}", hex::encode(key.to_bytes().as_slice()))
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(failed)?;
     match file.persist_noclobber(path) {
         Ok(_file) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(KeyFileError::Exists { path: path.to_owned() })
+            Err(KeyFileError::Exists {
+                path: path.to_owned(),
+            })
         }
         Err(error) => Err(failed(error.error)),
     }
@@ -111,12 +129,18 @@ mod tests {
         create(&path, &key).unwrap();
         assert_eq!(read(&path).unwrap().node_id(), key.node_id());
         assert_eq!(fs::read_to_string(&path).unwrap().trim().len(), 64);
-        assert!(matches!(create(&path, &crate::cmd::new_key()), Err(KeyFileError::Exists { .. })));
+        assert!(matches!(
+            create(&path, &crate::cmd::new_key()),
+            Err(KeyFileError::Exists { .. })
+        ));
         assert_eq!(read(&path).unwrap().node_id(), key.node_id());
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
         // Nothing else stays in the folder.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
@@ -129,7 +153,10 @@ mod tests {
         assert!(matches!(read(&path), Err(KeyFileError::Read { .. })));
         for content in ["", "12", &"0".repeat(64), &"g".repeat(64)] {
             fs::write(&path, content).unwrap();
-            assert!(matches!(read(&path), Err(KeyFileError::Content { .. })), "{content}");
+            assert!(
+                matches!(read(&path), Err(KeyFileError::Content { .. })),
+                "{content}"
+            );
         }
         assert_eq!(format!("{:?}", KeyText("secret".to_owned())), "KeyText(..)");
     }

@@ -30,7 +30,10 @@ fn main() -> ExitCode {
     } else {
         ProgressDrawTarget::hidden()
     });
-    log::init(cli.verbosity.unwrap_or(cli.command.default_verbosity()), &progress);
+    log::init(
+        cli.verbosity.unwrap_or(cli.command.default_verbosity()),
+        &progress,
+    );
     let result = run(cli.command, output);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,14 +19,25 @@ impl Output {
     }
 
     /// Prints one result: `value` as one line of JSON, or what `text` makes of it.
-    pub(crate) fn print<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<(), CliError> {
-        let mut line = if self.json { serde_json::to_string(value).map_err(CliError::Json)? } else { text(value) };
+    pub(crate) fn print<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), CliError> {
+        let mut line = if self.json {
+            serde_json::to_string(value).map_err(CliError::Json)?
+        } else {
+            text(value)
+        };
         if line.is_empty() {
             return Ok(());
         }
         line.push('\n');
         let mut stdout = io::stdout().lock();
-        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Stdout)
+        stdout
+            .write_all(line.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(CliError::Stdout)
     }
 }
 
@@ -35,13 +46,21 @@ impl Output {
 pub(crate) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    pub(crate) fn add(&mut self, name: impl Into<String>, value: impl std::fmt::Display) -> &mut Self {
+    pub(crate) fn add(
+        &mut self,
+        name: impl Into<String>,
+        value: impl std::fmt::Display,
+    ) -> &mut Self {
         self.0.push((name.into(), value.to_string()));
         self
     }
 
     /// Adds the field when there is a value.
-    pub(crate) fn add_some<T: std::fmt::Display>(&mut self, name: &str, value: Option<T>) -> &mut Self {
+    pub(crate) fn add_some<T: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        value: Option<T>,
+    ) -> &mut Self {
         if let Some(value) = value {
             self.add(name, value);
         }
@@ -50,7 +69,11 @@ impl Fields {
 
     pub(crate) fn render(&self) -> String {
         let width = self.0.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-        let lines: Vec<String> = self.0.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|(name, value)| format!("{name:width$}  {value}"))
+            .collect();
         lines.join("\n")
     }
 }
@@ -62,7 +85,10 @@ mod tests {
     #[test]
     fn fields_line_up() {
         let mut fields = Fields::default();
-        fields.add("id", 7).add_some("client", Some("x")).add_some("none", None::<u8>);
+        fields
+            .add("id", 7)
+            .add_some("client", Some("x"))
+            .add_some("none", None::<u8>);
         assert_eq!(fields.render(), "id      7\nclient  x");
     }
 }

@@ -15,14 +15,18 @@ use crate::output::{Fields, Output};
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnrCommand {
     /// Check a record's structure and signature and show what it says
-    #[command(after_help = "Example:\n  tercet node --datadir ./a | grep ^enr: | head -1 | xargs tercet enr decode")]
+    #[command(
+        after_help = "Example:\n  tercet node --datadir ./a | grep ^enr: | head -1 | xargs tercet enr decode"
+    )]
     Decode {
         /// The record: enr:… or the hex of its RLP
         #[arg(value_name = "RECORD")]
         record: RecordArg,
     },
     /// Sign a record with a node key and print it
-    #[command(after_help = "Example:\n  tercet enr sign --nodekey ./nodekey --ip 10.3.58.6 --udp 30303 --tcp 30303 --seq 2")]
+    #[command(
+        after_help = "Example:\n  tercet enr sign --nodekey ./nodekey --ip 10.3.58.6 --udp 30303 --tcp 30303 --seq 2"
+    )]
     Sign(SignArgs),
 }
 
@@ -81,7 +85,8 @@ impl FromStr for RecordArg {
         if text.starts_with("enr:") {
             return Ok(Self(text.parse()?));
         }
-        let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|_| RecordArgError::Form)?;
+        let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text))
+            .map_err(|_| RecordArgError::Form)?;
         Ok(Self(NodeRecord::decode(&bytes)?))
     }
 }
@@ -111,7 +116,10 @@ impl FromStr for EntryArg {
     fn from_str(text: &str) -> Result<Self, EntryArgError> {
         let (key, value) = text.split_once('=').ok_or(EntryArgError::Form)?;
         let rlp = hex::decode(value.strip_prefix("0x").unwrap_or(value))?;
-        Ok(Self { key: key.to_owned(), rlp })
+        Ok(Self {
+            key: key.to_owned(),
+            rlp,
+        })
     }
 }
 
@@ -135,7 +143,10 @@ impl RecordReport {
             seq: record.seq(),
             size: record.raw().len(),
             enode: Node::from_record(record.clone()).map(|node| node.enode_url().to_string()),
-            entries: record.iter().map(|(key, rlp)| (key_text(key), entry_value(record, key, rlp))).collect(),
+            entries: record
+                .iter()
+                .map(|(key, rlp)| (key_text(key), entry_value(record, key, rlp)))
+                .collect(),
         }
     }
 
@@ -146,7 +157,12 @@ impl RecordReport {
             .add("signature", "valid")
             .add("sequence", self.seq)
             .add("size", format!("{} bytes", self.size))
-            .add("enode", self.enode.as_deref().unwrap_or("none: the record has no endpoint"));
+            .add(
+                "enode",
+                self.enode
+                    .as_deref()
+                    .unwrap_or("none: the record has no endpoint"),
+            );
         for (key, value) in &self.entries {
             match value {
                 Value::String(text) => fields.add(format!("  {key}"), text),
@@ -183,7 +199,9 @@ fn entry_value(record: &NodeRecord, key: &[u8], rlp: &[u8]) -> Value {
 
 pub(crate) fn run(command: EnrCommand, output: Output) -> Result<(), CliError> {
     match command {
-        EnrCommand::Decode { record } => output.print(&RecordReport::new(&record.0), RecordReport::text),
+        EnrCommand::Decode { record } => {
+            output.print(&RecordReport::new(&record.0), RecordReport::text)
+        }
         EnrCommand::Sign(args) => {
             let record = sign(&args)?;
             output.print(&RecordReport::new(&record), |report| report.enr.clone())
@@ -193,7 +211,9 @@ pub(crate) fn run(command: EnrCommand, output: Output) -> Result<(), CliError> {
 
 fn sign(args: &SignArgs) -> Result<NodeRecord, CliError> {
     let key = args.key.load()?.ok_or(CliError::NoKey)?;
-    if args.ip.iter().filter(|ip| ip.is_ipv4()).count() > 1 || args.ip.iter().filter(|ip| ip.is_ipv6()).count() > 1 {
+    if args.ip.iter().filter(|ip| ip.is_ipv4()).count() > 1
+        || args.ip.iter().filter(|ip| ip.is_ipv6()).count() > 1
+    {
         return Err(CliError::TwoAddresses);
     }
     let mut builder = NodeRecord::builder().seq(args.seq);

@@ -14,13 +14,17 @@ use crate::output::{Fields, Output};
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a new key and write it to FILE, or to stdout when there is no FILE
-    #[command(after_help = "Example:\n  tercet key generate ./nodekey && tercet node --nodekey ./nodekey")]
+    #[command(
+        after_help = "Example:\n  tercet key generate ./nodekey && tercet node --nodekey ./nodekey"
+    )]
     Generate {
         /// The new file; an existing one is never overwritten
         file: Option<PathBuf>,
     },
     /// Show the node id, public key and enode URL that belong to a key
-    #[command(after_help = "Example:\n  tercet key inspect ./nodekey --ip 10.3.58.6 --tcp 30303 --udp 30301")]
+    #[command(
+        after_help = "Example:\n  tercet key inspect ./nodekey --ip 10.3.58.6 --tcp 30303 --udp 30301"
+    )]
     Inspect(InspectArgs),
 }
 
@@ -106,6 +110,10 @@ fn inspect(args: &InspectArgs, output: Output) -> Result<(), CliError> {
     };
     let endpoint = Endpoint::new(args.ip, args.udp.unwrap_or(args.tcp), args.tcp);
     let mut report = KeyReport::new(&key);
-    report.enode = Some(Node::new(key.public_key(), endpoint).enode_url().to_string());
+    report.enode = Some(
+        Node::new(key.public_key(), endpoint)
+            .enode_url()
+            .to_string(),
+    );
     output.print(&report, KeyReport::text)
 }

@@ -40,10 +40,18 @@ pub(crate) async fn contact(address: &NodeAddress) -> Result<Node, CliError> {
     let Some(Host::Dns(name)) = url.host() else {
         return Err(CliError::NoEndpoint);
     };
-    let unknown = |source| CliError::Lookup { name: name.clone(), source };
-    let found = tokio::net::lookup_host((name.as_str(), url.tcp())).await.map_err(unknown)?;
+    let unknown = |source| CliError::Lookup {
+        name: name.clone(),
+        source,
+    };
+    let found = tokio::net::lookup_host((name.as_str(), url.tcp()))
+        .await
+        .map_err(unknown)?;
     // IPv4 first, as the preference between equal addresses goes everywhere else.
-    let ip = found.map(|address| address.ip()).min_by_key(|ip| ip.is_ipv6()).ok_or(CliError::NoEndpoint)?;
+    let ip = found
+        .map(|address| address.ip())
+        .min_by_key(|ip| ip.is_ipv6())
+        .ok_or(CliError::NoEndpoint)?;
     Ok(Node::new(url.public_key(), url.endpoint_at(ip)))
 }
 

@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use ipnet::IpNet;
-use serde::de::{self, Deserializer};
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 use tercet_enode::NodeAddress;
 
 use crate::keyfile::KeyText;
@@ -74,17 +74,29 @@ pub(crate) enum OptionsFileError {
     Read { path: PathBuf, source: io::Error },
     /// Not TOML, an unknown key, or a value that does not fit its key.
     #[error("{} line {line}, column {column}: {}", path.display(), first_line(source.message()))]
-    Content { path: PathBuf, line: usize, column: usize, source: Box<toml::de::Error> },
+    Content {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+        source: Box<toml::de::Error>,
+    },
 }
 
 impl NodeOptions {
     /// Reads a TOML file.
     pub(crate) fn read(path: &Path) -> Result<Self, OptionsFileError> {
-        let text =
-            fs::read_to_string(path).map_err(|source| OptionsFileError::Read { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| OptionsFileError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         toml::from_str(&text).map_err(|source| {
             let (line, column) = position(&text, source.span());
-            OptionsFileError::Content { path: path.to_owned(), line, column, source: Box::new(source) }
+            OptionsFileError::Content {
+                path: path.to_owned(),
+                line,
+                column,
+                source: Box::new(source),
+            }
         })
     }
 
@@ -124,7 +136,11 @@ fn position(text: &str, span: Option<Range<usize>>) -> (usize, usize) {
     let start = span.map_or(0, |span| span.start);
     let before = text.get(..start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |rest| rest.chars().count())
+        + 1;
     (line, column)
 }
 
@@ -152,9 +168,16 @@ where
             return Ok(Self(Vec::new()));
         }
         let parse = |(index, item): (usize, &str)| {
-            item.trim().parse().map_err(|source| ListError { number: index + 1, source })
+            item.trim().parse().map_err(|source| ListError {
+                number: index + 1,
+                source,
+            })
         };
-        text.split(',').enumerate().map(parse).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .enumerate()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -164,9 +187,19 @@ where
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let parse = |(index, item): (usize, String)| {
-            item.trim().parse().map_err(|source| de::Error::custom(ListError { number: index + 1, source }))
+            item.trim().parse().map_err(|source| {
+                de::Error::custom(ListError {
+                    number: index + 1,
+                    source,
+                })
+            })
         };
-        Vec::<String>::deserialize(deserializer)?.into_iter().enumerate().map(parse).collect::<Result<_, _>>().map(Self)
+        Vec::<String>::deserialize(deserializer)?
+            .into_iter()
+            .enumerate()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -194,8 +227,14 @@ impl TryFrom<String> for Identity {
 
     fn try_from(word: String) -> Result<Self, IdentityError> {
         let fits = (1..=MAX_IDENTITY).contains(&word.len());
-        let plain = word.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-        if fits && plain { Ok(Self(word)) } else { Err(IdentityError) }
+        let plain = word
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        if fits && plain {
+            Ok(Self(word))
+        } else {
+            Err(IdentityError)
+        }
     }
 }
 
@@ -267,7 +306,12 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         io::Write::write_all(&mut file, text.as_bytes()).unwrap();
         NodeOptions::read(file.path()).map_err(|error| match error {
-            OptionsFileError::Content { line, column, ref source, .. } => (line, column, first_line(source.message()).to_owned()),
+            OptionsFileError::Content {
+                line,
+                column,
+                ref source,
+                ..
+            } => (line, column, first_line(source.message()).to_owned()),
             other => panic!("{other}"),
         })
     }
@@ -280,12 +324,21 @@ mod tests {
              chain = 'c'\naddr = '::1'\n",
         )
         .unwrap();
-        assert_eq!((options.port, options.discovery_port, options.maxpeers), (Some(1), Some(2), Some(3)));
-        assert_eq!(options.netrestrict, Some(List(vec!["10.0.0.0/8".parse().unwrap()])));
+        assert_eq!(
+            (options.port, options.discovery_port, options.maxpeers),
+            (Some(1), Some(2), Some(3))
+        );
+        assert_eq!(
+            options.netrestrict,
+            Some(List(vec!["10.0.0.0/8".parse().unwrap()]))
+        );
         assert_eq!(options.nat, Some(Nat::ExtIp([1, 2, 3, 4].into())));
         assert_eq!(options.nodiscover, Some(true));
         assert_eq!(options.addr, Some(std::net::Ipv6Addr::LOCALHOST.into()));
-        assert!(options.bootnodes == Some(List(vec![])) && options.identity == Some(Identity("me".into())));
+        assert!(
+            options.bootnodes == Some(List(vec![]))
+                && options.identity == Some(Identity("me".into()))
+        );
     }
 
     #[test]
@@ -299,16 +352,31 @@ mod tests {
         let (line, column, message) = parse("port = 70000\n").unwrap_err();
         assert_eq!((line, column), (1, 8), "{message}");
         let (line, _, message) = parse("\nbootnodes = ['enode://x']\n").unwrap_err();
-        assert!(line == 2 && message.contains("number 1 in the list"), "{line} {message}");
+        assert!(
+            line == 2 && message.contains("number 1 in the list"),
+            "{line} {message}"
+        );
         let (line, _, message) = parse("nat = 'upnp'\n").unwrap_err();
-        assert!(line == 1 && message.contains("expected none or extip:IP"), "{line} {message}");
+        assert!(
+            line == 1 && message.contains("expected none or extip:IP"),
+            "{line} {message}"
+        );
         assert_eq!(parse("port = \n").unwrap_err().0, 1);
     }
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = NodeOptions { port: Some(1), maxpeers: Some(2), nodekeyhex: Some("x".to_owned().into()), ..Default::default() };
-        let flags = NodeOptions { port: Some(9), nodekey: Some("k".into()), ..Default::default() };
+        let file = NodeOptions {
+            port: Some(1),
+            maxpeers: Some(2),
+            nodekeyhex: Some("x".to_owned().into()),
+            ..Default::default()
+        };
+        let flags = NodeOptions {
+            port: Some(9),
+            nodekey: Some("k".into()),
+            ..Default::default()
+        };
         let both = flags.over(file);
         assert_eq!((both.port, both.maxpeers), (Some(9), Some(2)));
         assert!(both.nodekey.is_some() && both.nodekeyhex.is_none());
@@ -317,9 +385,24 @@ mod tests {
     #[test]
     fn lists_name_the_wrong_item() {
         assert_eq!("".parse::<List<IpNet>>().unwrap(), List(vec![]));
-        assert_eq!("10.0.0.0/8, fe80::/10".parse::<List<IpNet>>().unwrap().0.len(), 2);
+        assert_eq!(
+            "10.0.0.0/8, fe80::/10"
+                .parse::<List<IpNet>>()
+                .unwrap()
+                .0
+                .len(),
+            2
+        );
         assert_eq!("10.0.0.0/8,x".parse::<List<IpNet>>().unwrap_err().number, 2);
-        assert!("a/b".parse::<Identity>().is_err() && "".parse::<Identity>().is_err() && "ok-1".parse::<Identity>().is_ok());
-        assert!("extip:1.2".parse::<Nat>().is_err() && "upnp".parse::<Nat>().is_err() && "none".parse::<Nat>().is_ok());
+        assert!(
+            "a/b".parse::<Identity>().is_err()
+                && "".parse::<Identity>().is_err()
+                && "ok-1".parse::<Identity>().is_ok()
+        );
+        assert!(
+            "extip:1.2".parse::<Nat>().is_err()
+                && "upnp".parse::<Nat>().is_err()
+                && "none".parse::<Nat>().is_ok()
+        );
     }
 }
