@@ -1,0 +1,9 @@
+//! Collections with a bound and a policy for when it is reached.
+
+mod expiring;
+mod lru;
+mod queue;
+
+pub use expiring::ExpiringMap;
+pub use lru::BoundedLru;
+pub use queue::{BoundedQueue, Full};
