@@ -59,3 +59,34 @@ pub fn keccak256(bytes: &[u8]) -> [u8; 32] {
     hasher.update(bytes);
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use sha3::Digest as _;
+
+    use super::*;
+
+    #[test]
+    fn the_empty_digest_is_the_known_one() {
+        let empty = "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470";
+        assert_eq!(hex::encode(keccak256(b"")), empty);
+        assert_eq!(Keccak256::default().finalize(), keccak256(b""));
+    }
+
+    /// With feature `asm` the backend is another than `sha3`; all lengths around the block of 136 bytes must agree.
+    #[test]
+    fn every_backend_gives_the_same_digest() {
+        let bytes: Vec<u8> = (0..700u32)
+            .map(|i| i.to_le_bytes()[0].wrapping_mul(31))
+            .collect();
+        for length in 0..bytes.len() {
+            let portable: [u8; 32] = sha3::Keccak256::digest(&bytes[..length]).into();
+            assert_eq!(keccak256(&bytes[..length]), portable, "{length} bytes");
+            let mut pieces = Keccak256::new();
+            for piece in bytes[..length].chunks(37) {
+                pieces.update(piece);
+            }
+            assert_eq!(pieces.finalize(), portable, "{length} bytes in pieces");
+        }
+    }
+}

@@ -322,3 +322,107 @@ impl FromStr for PublicKey {
         Ok(Self::from_bytes(&hexadecimal::decode(text)?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> SecretKey {
+        SecretKey::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_dropped_secret_is_overwritten() {
+        fn erased_on_drop<T: ZeroizeOnDrop>(_: &T) {}
+        let secret = key(7);
+        erased_on_drop(&secret);
+        let SecretKey(pair) = secret;
+        let mut pair = Arc::into_inner(pair).unwrap();
+        assert_eq!(pair.secret.secret_bytes(), [7; 32]);
+        pair.erase();
+        assert_ne!(pair.secret.secret_bytes(), [7; 32]);
+    }
+
+    #[test]
+    fn clones_share_one_secret() {
+        let secret = key(7);
+        let clone = secret.clone();
+        assert!(Arc::ptr_eq(&secret.0, &clone.0));
+        drop(secret);
+        assert_eq!(*clone.to_bytes(), [7; 32]);
+    }
+
+    #[test]
+    fn secrets_outside_the_range_are_refused() {
+        let order: [u8; 32] =
+            hexadecimal::decode("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141")
+                .unwrap();
+        let mut largest = order;
+        largest[31] -= 1;
+        for (bytes, valid) in [
+            ([0; 32], false),
+            (order, false),
+            ([0xff; 32], false),
+            (largest, true),
+        ] {
+            assert_eq!(SecretKey::from_bytes(&bytes).is_ok(), valid);
+        }
+    }
+
+    #[test]
+    fn debug_hides_the_secret() {
+        let shown = format!("{:?}", key(7));
+        assert!(!shown.contains("0707"), "{shown}");
+    }
+
+    #[test]
+    fn generated_keys_differ_and_follow_the_generator() {
+        use rand::SeedableRng;
+        let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+        let (a, b) = (SecretKey::generate(&mut rng), SecretKey::generate(&mut rng));
+        assert_ne!(a.node_id(), b.node_id());
+        let again = SecretKey::generate(&mut rand::rngs::StdRng::seed_from_u64(1));
+        assert_eq!(a.node_id(), again.node_id());
+    }
+
+    #[test]
+    fn malformed_keys_and_signatures_are_refused() {
+        assert_eq!(PublicKey::from_bytes(&[1; 64]), Err(KeyError::NotOnCurve));
+        assert_eq!(PublicKey::from_bytes(&[0; 64]), Err(KeyError::NotOnCurve));
+        assert_eq!(
+            PublicKey::from_slice(&[1; 63]),
+            Err(KeyError::PublicKeyLength {
+                expected: 64,
+                found: 63
+            })
+        );
+        assert_eq!(
+            PublicKey::from_compressed(&[2; 34]),
+            Err(KeyError::PublicKeyLength {
+                expected: 33,
+                found: 34
+            })
+        );
+        assert_eq!(
+            PublicKey::from_compressed(&[5; 33]),
+            Err(KeyError::NotOnCurve)
+        );
+        let signature = Signature::from_bytes(&[0xff; 64]);
+        assert_eq!(
+            key(1).public_key().verify(&[0; 32], &signature),
+            Err(KeyError::SignatureMismatch)
+        );
+        let mut bytes = [0xff; 65];
+        bytes[64] = 4;
+        assert_eq!(
+            RecoverableSignature::from_bytes(&bytes),
+            Err(KeyError::RecoveryId { found: 4 })
+        );
+        bytes[64] = 3;
+        let signature = RecoverableSignature::from_bytes(&bytes).unwrap();
+        assert_eq!(
+            PublicKey::recover(&[0; 32], &signature),
+            Err(KeyError::Unrecoverable)
+        );
+    }
+}

@@ -45,13 +45,20 @@ pub enum RecordError {
         /// The size of the encoding.
         size: usize,
     },
-    /// The bytes at `at` are not RLP.
-    #[error("the record is not RLP at byte {at} ({source:?})")]
-    Rlp {
-        /// Start of the item at fault.
+    /// There are no bytes.
+    #[error("the record is empty")]
+    Empty,
+    /// The item at `at` says it is longer than what is left.
+    #[error("the record is cut off: the item at byte {at} is longer than what is left")]
+    CutOff {
+        /// Start of the item.
         at: usize,
-        /// What the RLP decoder found.
-        source: rlp::DecoderError,
+    },
+    /// The item at `at` is not in RLP's one shortest form.
+    #[error("the record is not canonical RLP at byte {at}")]
+    NotCanonical {
+        /// Start of the item.
+        at: usize,
     },
     /// The record is an RLP string.
     #[error("the record is not an RLP list")]

@@ -41,17 +41,19 @@ pub(super) struct Item {
 
 /// Reads the header of the item at `start` and checks that it is canonical and ends within `bytes`.
 pub(super) fn item_at(bytes: &[u8], start: usize) -> Result<Item, RecordError> {
-    let fail = |source| RecordError::Rlp { at: start, source };
     let rest = bytes.get(start..).unwrap_or_default();
-    let info = PayloadInfo::from(rest).map_err(fail)?;
+    let info = PayloadInfo::from(rest).map_err(|error| match error {
+        DecoderError::RlpIsTooShort => RecordError::CutOff { at: start },
+        _ => RecordError::NotCanonical { at: start },
+    })?;
     let payload_start = start.saturating_add(info.header_len);
     let end = payload_start
         .checked_add(info.value_len)
         .filter(|end| *end <= bytes.len())
-        .ok_or_else(|| fail(DecoderError::RlpIsTooShort))?;
+        .ok_or(RecordError::CutOff { at: start })?;
     // A byte below 0x80 stands for itself; the `rlp` crate lets the longer form 0x81 0x05 pass.
     if let [0x81, 0..=0x7f, ..] = rest {
-        return Err(fail(DecoderError::RlpInvalidIndirection));
+        return Err(RecordError::NotCanonical { at: start });
     }
     let is_list = rest.first().is_some_and(|first| *first >= 0xc0);
     Ok(Item {
@@ -65,6 +67,9 @@ impl Layout {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, RecordError> {
         if bytes.len() > MAX_RECORD_SIZE {
             return Err(RecordError::TooLarge { size: bytes.len() });
+        }
+        if bytes.is_empty() {
+            return Err(RecordError::Empty);
         }
         let list = item_at(bytes, 0)?;
         if !list.is_list {
