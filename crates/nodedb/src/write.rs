@@ -1,0 +1,67 @@
+//! What can be written to a store. Reading is in [`crate::NodeStore`]; coalescing of waiting writes is in `pending.rs`.
+
+use std::net::IpAddr;
+
+use tercet_enode::{Node, NodeId};
+use tercet_machine::UnixTime;
+
+/// One change to what is remembered about a node.
+///
+/// Times are wall-clock times of the event. A store never keeps a time later than the `now` it is applied at, and never replaces
+/// a time by an earlier one. IPv4 addresses mapped into IPv6 count as the IPv4 address.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A contact, with or without a signed record. Refused when the stored contact has a higher record sequence number.
+    Node(Node),
+    /// A ping came from the node at this address.
+    Ping {
+        /// Whose ping.
+        id: NodeId,
+        /// The address it came from.
+        ip: IpAddr,
+        /// When it came.
+        at: UnixTime,
+    },
+    /// The node answered a ping at this address: the one proof that it lives there.
+    Pong {
+        /// Whose pong.
+        id: NodeId,
+        /// The address it came from.
+        ip: IpAddr,
+        /// When it came.
+        at: UnixTime,
+    },
+    /// How many FindNode requests in a row this node has failed to answer at this address; replaces the count.
+    FindFailures {
+        /// Who failed.
+        id: NodeId,
+        /// The address it was asked at.
+        ip: IpAddr,
+        /// The new count.
+        count: u32,
+    },
+    /// Forget the node: its contact and all its statistics. The local sequence number stays.
+    Remove(NodeId),
+    /// The sequence number of the local node's own record. A lower number than the stored one is ignored: a
+    /// published record must never be followed by one with a lower number.
+    LocalSeq {
+        /// The local node.
+        id: NodeId,
+        /// Its record's sequence number.
+        seq: u64,
+    },
+}
+
+impl Write {
+    /// The node this is about.
+    pub fn id(&self) -> NodeId {
+        match self {
+            Self::Node(node) => node.id(),
+            Self::Ping { id, .. }
+            | Self::Pong { id, .. }
+            | Self::FindFailures { id, .. }
+            | Self::Remove(id)
+            | Self::LocalSeq { id, .. } => *id,
+        }
+    }
+}
