@@ -1,1 +1,0 @@
-//! Every bound is reached once.

@@ -1,1 +1,0 @@
-//! Single rules of the protocol.
