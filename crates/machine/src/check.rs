@@ -258,7 +258,7 @@ impl<M: Machine> Player<M> {
     }
 
     fn advance(&mut self, duration: Duration, style: Style) -> Result<(), Violation> {
-        let end = self.now.after(duration);
+        let end = START.after((self.now.mono + duration) - START.mono);
         let mut timeouts = 0;
         while style != Style::Late
             && let Some(deadline) = self.machine.deadline().filter(|at| *at <= end.mono)
@@ -271,7 +271,8 @@ impl<M: Machine> Player<M> {
                     limit,
                 });
             }
-            self.now = self.now.after(deadline - self.now.mono);
+            // From the start, as adding up small steps would lose what is below a millisecond.
+            self.now = START.after(deadline - START.mono);
             self.timeout()?;
         }
         self.now = end;

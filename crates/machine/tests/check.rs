@@ -157,7 +157,7 @@ fn every_breach_is_found_where_it_is() {
     assert_eq!(
         violation(Bend::Spins),
         Violation::TooManyTimeouts {
-            step: 3,
+            step: 4,
             limit: 1000
         }
     );

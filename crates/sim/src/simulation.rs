@@ -1,0 +1,561 @@
+//! The simulation: one heap of events, one generator, one thread. Time jumps to the next event.
+//!
+//! Everything that happens has a place in the heap by `(time, sequence)`, so a run follows from its seed and the scenario's
+//! calls alone. Each delivery goes into a hash; a scenario that is run twice must end with the same.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
+
+use crate::adapter::{Action, Actions, Adapter, Event, InputOf, Packet, StreamId};
+use crate::error::SimError;
+use crate::link::LinkProfile;
+use crate::nat::NatKind;
+use crate::stream::Stream;
+use crate::streams::Due;
+use crate::trace::{Trace, TraceHash};
+use crate::world::{Place, Unreachable, World};
+
+/// A node; keys are given out in order and never again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeKey(u32);
+
+impl NodeKey {
+    /// How many nodes were added before this one.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A NAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NatKey(pub(crate) usize);
+
+/// What happened in a run, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Datagrams that arrived.
+    pub delivered: u64,
+    /// Datagrams the link lost.
+    pub lost: u64,
+    /// Datagrams that arrived once more.
+    pub duplicated: u64,
+    /// Datagrams larger than the link's MTU.
+    pub oversized: u64,
+    /// Datagrams to an address nobody has.
+    pub unroutable: u64,
+    /// Datagrams a NAT let neither out nor in.
+    pub filtered: u64,
+    /// Datagrams between the two sides of a partition.
+    pub parted: u64,
+    /// Stream segments that arrived, openings and closings included.
+    pub segments: u64,
+    /// Timeouts handled.
+    pub timeouts: u64,
+}
+
+/// Civil time at the start of every run, 2023-11-14.
+pub const START: UnixTime = UnixTime::from_secs(1_700_000_000);
+/// Both clocks at a moment of the run.
+fn time(mono: MonoTime) -> Now {
+    Now {
+        mono,
+        unix: START + (mono - MonoTime::ZERO),
+    }
+}
+
+/// Outputs of one node at one moment.
+const MAX_OUTPUTS: usize = 1_000_000;
+
+pub(crate) struct Node<A: Adapter> {
+    adapter: A,
+    machine: A::Machine,
+    /// The wake-up in the heap that counts; others are stale.
+    wake_at: Option<MonoTime>,
+}
+
+/// What waits in the heap.
+enum Pending<P> {
+    Wake(NodeKey),
+    Datagram {
+        sender: NodeKey,
+        place: Option<Place>,
+        from: SocketAddr,
+        to: SocketAddr,
+        packet: P,
+    },
+    Stream(Due),
+}
+
+struct Scheduled<P> {
+    at: MonoTime,
+    sequence: u64,
+    what: Pending<P>,
+}
+
+impl<P> PartialEq for Scheduled<P> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.sequence) == (other.at, other.sequence)
+    }
+}
+
+impl<P> Eq for Scheduled<P> {}
+
+impl<P> PartialOrd for Scheduled<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<P> Ord for Scheduled<P> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// A network of machines in virtual time. See the crate's documentation for an example.
+pub struct Simulation<A: Adapter> {
+    seed: u64,
+    pub(crate) now: Now,
+    events: BinaryHeap<Reverse<Scheduled<A::Packet>>>,
+    sequence: u64,
+    pub(crate) rng: MachineRng,
+    pub(crate) trace: Trace,
+    pub(crate) world: World,
+    nodes: BTreeMap<NodeKey, Node<A>>,
+    next_node: u32,
+    pub(crate) streams: BTreeMap<StreamId, Stream>,
+    next_stream: u64,
+    pub(crate) counts: Counts,
+}
+
+impl<A: Adapter> Simulation<A> {
+    /// An empty network. Prints the seed, from which the run can be repeated.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        println!("simulation with seed {seed}");
+        let mut bytes = [0; 32];
+        for (to, from) in bytes.iter_mut().zip(seed.to_le_bytes()) {
+            *to = from;
+        }
+        Self {
+            seed,
+            now: Now {
+                mono: MonoTime::ZERO,
+                unix: START,
+            },
+            events: BinaryHeap::new(),
+            sequence: 0,
+            rng: MachineRng::from_seed(bytes),
+            trace: Trace::default(),
+            world: World::default(),
+            nodes: BTreeMap::new(),
+            next_node: 0,
+            streams: BTreeMap::new(),
+            next_stream: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The seed of the run.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The generator of the run: for a scenario's own choices, and for the children its machines get.
+    pub const fn rng(&mut self) -> &mut MachineRng {
+        &mut self.rng
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The hash over all deliveries so far.
+    #[must_use]
+    pub fn trace_hash(&self) -> TraceHash {
+        self.trace.hash()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Adds a NAT with a public address.
+    pub fn add_nat(&mut self, ip: IpAddr, kind: NatKind) -> NatKey {
+        self.world.add_nat(ip, kind)
+    }
+
+    /// Adds a node, also in the middle of a run. Its machine may have outputs and a deadline already.
+    ///
+    /// # Errors
+    /// [`SimError::AddressInUse`], [`SimError::NoSuchNat`], or what the machine did wrong in its first outputs.
+    pub fn add_node(
+        &mut self,
+        place: Place,
+        adapter: A,
+        machine: A::Machine,
+    ) -> Result<NodeKey, SimError> {
+        if let Some(nat) = place.nat.filter(|nat| !self.world.has_nat(*nat)) {
+            return Err(SimError::NoSuchNat { nat });
+        }
+        let node = NodeKey(self.next_node);
+        if !self.world.add(node, place) {
+            return Err(SimError::AddressInUse { addr: place.addr });
+        }
+        self.next_node += 1;
+        self.trace.record(("add", self.now.mono.as_nanos(), node));
+        self.nodes.insert(
+            node,
+            Node {
+                adapter,
+                machine,
+                wake_at: None,
+            },
+        );
+        self.pump(node, None)?;
+        Ok(node)
+    }
+
+    /// Takes a node out, as a killed process: datagrams to it find nobody, its streams are closed by its system.
+    pub fn remove_node(&mut self, node: NodeKey) -> Option<(A, A::Machine)> {
+        let removed = self.nodes.remove(&node)?;
+        self.trace
+            .record(("remove", self.now.mono.as_nanos(), node));
+        self.close_streams_of(node);
+        self.world.remove(node);
+        Some((removed.adapter, removed.machine))
+    }
+
+    /// The links that have no profile of their own.
+    pub fn set_default_link(&mut self, profile: LinkProfile) {
+        self.world.default_link = profile;
+    }
+
+    /// The link between two nodes, in both directions.
+    pub fn set_link(&mut self, a: NodeKey, b: NodeKey, profile: LinkProfile) {
+        self.world.set_link(a, b, profile);
+    }
+
+    /// Cuts `island` off from all other nodes, also from those added later. One partition at a time.
+    pub fn partition(&mut self, island: &[NodeKey]) {
+        self.world.set_island(island);
+    }
+
+    /// Ends the partition.
+    pub fn heal(&mut self) {
+        self.world.set_island(&[]);
+    }
+
+    /// The nodes, in the order they were added.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeKey> {
+        self.nodes.keys().copied()
+    }
+
+    /// A node's machine.
+    #[must_use]
+    pub fn machine(&self, node: NodeKey) -> Option<&A::Machine> {
+        self.nodes.get(&node).map(|node| &node.machine)
+    }
+
+    /// A node's adapter.
+    #[must_use]
+    pub fn adapter(&self, node: NodeKey) -> Option<&A> {
+        self.nodes.get(&node).map(|node| &node.adapter)
+    }
+
+    /// A node's adapter, for a scenario to collect what it kept.
+    pub fn adapter_mut(&mut self, node: NodeKey) -> Option<&mut A> {
+        self.nodes.get_mut(&node).map(|node| &mut node.adapter)
+    }
+
+    /// The address a node was added at.
+    #[must_use]
+    pub fn address(&self, node: NodeKey) -> Option<SocketAddr> {
+        self.world.place(node).map(|place| place.addr)
+    }
+
+    /// Gives a node's machine an input now: a command of the scenario.
+    ///
+    /// # Errors
+    /// [`SimError::NoSuchNode`], or what the machine did wrong.
+    pub fn input(&mut self, node: NodeKey, input: InputOf<A>) -> Result<(), SimError> {
+        if !self.nodes.contains_key(&node) {
+            return Err(SimError::NoSuchNode { node });
+        }
+        self.pump(node, Some(input))
+    }
+
+    /// Lets the next event happen; `false` if there is none.
+    ///
+    /// # Errors
+    /// What a machine did wrong.
+    pub fn step(&mut self) -> Result<bool, SimError> {
+        let Some(Reverse(next)) = self.events.pop() else {
+            return Ok(false);
+        };
+        self.now = time(next.at);
+        match next.what {
+            Pending::Wake(node) => self.on_wake(node, next.at)?,
+            Pending::Datagram {
+                sender,
+                place,
+                from,
+                to,
+                packet,
+            } => {
+                self.on_datagram(sender, place, from, to, packet)?;
+            }
+            Pending::Stream(due) => self.on_stream(due)?,
+        }
+        Ok(true)
+    }
+
+    /// Runs for a span of virtual time.
+    ///
+    /// # Errors
+    /// What a machine did wrong.
+    pub fn run_for(&mut self, duration: Duration) -> Result<(), SimError> {
+        self.run_until(duration, |_| false).map(drop)
+    }
+
+    /// Runs until `done`, asked after each event, or for at most `limit`; says whether it was `done`.
+    ///
+    /// # Errors
+    /// What a machine did wrong.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, SimError> {
+        let end = self.now.mono + limit;
+        if done(self) {
+            return Ok(true);
+        }
+        while self
+            .events
+            .peek()
+            .is_some_and(|Reverse(next)| next.at <= end)
+        {
+            self.step()?;
+            if done(self) {
+                return Ok(true);
+            }
+        }
+        self.now = time(end);
+        Ok(false)
+    }
+
+    fn schedule(&mut self, at: MonoTime, what: Pending<A::Packet>) {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        self.events.push(Reverse(Scheduled { at, sequence, what }));
+    }
+
+    pub(crate) fn schedule_stream(&mut self, at: MonoTime, due: Due) {
+        self.schedule(at, Pending::Stream(due));
+    }
+
+    fn on_wake(&mut self, key: NodeKey, at: MonoTime) -> Result<(), SimError> {
+        let Some(node) = self
+            .nodes
+            .get_mut(&key)
+            .filter(|node| node.wake_at == Some(at))
+        else {
+            return Ok(());
+        };
+        node.wake_at = None;
+        let now = self.now;
+        if node
+            .machine
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.mono)
+        {
+            self.counts.timeouts += 1;
+            node.machine.handle_timeout(now);
+            if let Some(deadline) = node.machine.deadline().filter(|at| *at <= now.mono) {
+                return Err(SimError::StaleDeadline {
+                    node: key,
+                    now: now.mono,
+                    deadline,
+                });
+            }
+        }
+        self.pump(key, None)
+    }
+
+    fn on_datagram(
+        &mut self,
+        sender: NodeKey,
+        place: Option<Place>,
+        from: SocketAddr,
+        to: SocketAddr,
+        packet: A::Packet,
+    ) -> Result<(), SimError> {
+        match self.world.arrive(self.now.mono, place, from, to) {
+            Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
+            Err(Unreachable::Filtered) => self.counts.filtered += 1,
+            Ok(node) if self.world.parted(sender, node) => self.counts.parted += 1,
+            Ok(node) => {
+                self.counts.delivered += 1;
+                self.trace.record((self.now.mono.as_nanos(), from, node));
+                packet.trace(self.trace.hasher());
+                self.dispatch(node, Event::Datagram { from, packet })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings an event to a node.
+    pub(crate) fn dispatch(
+        &mut self,
+        key: NodeKey,
+        event: Event<A::Packet>,
+    ) -> Result<(), SimError> {
+        let input = self.translate(key, event);
+        self.pump(key, input)
+    }
+
+    /// Turns an event into an input, if the node is there and its adapter takes it.
+    pub(crate) fn translate(
+        &mut self,
+        key: NodeKey,
+        event: Event<A::Packet>,
+    ) -> Option<InputOf<A>> {
+        let now = self.now;
+        self.nodes
+            .get_mut(&key)
+            .and_then(|node| node.adapter.deliver(now, event))
+    }
+
+    /// Hands over an input, if there is one, does all that comes out of it, and sets the wake-up.
+    pub(crate) fn pump(&mut self, key: NodeKey, input: Option<InputOf<A>>) -> Result<(), SimError> {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(&key) else {
+            return Ok(());
+        };
+        let mut actions = Actions {
+            list: Vec::new(),
+            next_stream: self.next_stream,
+        };
+        let mut traffic = Vec::new();
+        let mut inputs = VecDeque::from_iter(input);
+        let mut outputs = 0;
+        loop {
+            if let Some(input) = inputs.pop_front() {
+                node.machine.handle(now, input);
+            }
+            while let Some(output) = node.machine.poll() {
+                outputs += 1;
+                if outputs > MAX_OUTPUTS {
+                    return Err(SimError::Runaway {
+                        node: key,
+                        limit: MAX_OUTPUTS,
+                    });
+                }
+                node.adapter.act(now, output, &mut actions);
+                for action in actions.list.drain(..) {
+                    match action {
+                        Action::Input(input) => inputs.push_back(input),
+                        action => traffic.push(action),
+                    }
+                }
+            }
+            if inputs.is_empty() {
+                break;
+            }
+        }
+        self.next_stream = actions.next_stream;
+        for action in traffic {
+            self.perform(key, action);
+        }
+        self.arm(key);
+        Ok(())
+    }
+
+    fn perform(&mut self, node: NodeKey, action: Action<A::Packet, InputOf<A>>) {
+        match action {
+            Action::Send { to, packet } => self.send(node, to, packet),
+            Action::Connect { stream, to } => self.connect(node, stream, to),
+            Action::Write { stream, bytes } => self.write(node, stream, bytes),
+            Action::Close { stream } => self.close(node, stream),
+            // Taken out by `pump`.
+            Action::Input(_) => {}
+        }
+    }
+
+    fn arm(&mut self, key: NodeKey) {
+        let now = self.now.mono;
+        let Some(node) = self.nodes.get_mut(&key) else {
+            return;
+        };
+        let Some(deadline) = node.machine.deadline().map(|deadline| deadline.max(now)) else {
+            return;
+        };
+        // An earlier wake-up in the heap will look at the deadline again.
+        if node.wake_at.is_none_or(|wake_at| deadline < wake_at) {
+            node.wake_at = Some(deadline);
+            self.schedule(deadline, Pending::Wake(key));
+        }
+    }
+
+    fn send(&mut self, sender: NodeKey, to: SocketAddr, packet: A::Packet) {
+        let now = self.now.mono;
+        let place = self.world.place(sender);
+        let Some(from) = self.world.leave(now, sender, to) else {
+            self.counts.filtered += 1;
+            return;
+        };
+        // Who it is for is only known on arrival; who it is for now decides over the way.
+        let receiver = self.world.arrive(now, place, from, to).ok();
+        if receiver.is_some_and(|receiver| self.world.parted(sender, receiver)) {
+            self.counts.parted += 1;
+            return;
+        }
+        let link = self.world.link(sender, receiver);
+        if packet.size() > link.mtu {
+            self.counts.oversized += 1;
+            return;
+        }
+        if link.loses(&mut self.rng) {
+            self.counts.lost += 1;
+            return;
+        }
+        if link.duplicates(&mut self.rng) {
+            self.counts.duplicated += 1;
+            let at = now + link.delay(&mut self.rng);
+            let packet = packet.clone();
+            self.schedule(
+                at,
+                Pending::Datagram {
+                    sender,
+                    place,
+                    from,
+                    to,
+                    packet,
+                },
+            );
+        }
+        let at = now + link.delay(&mut self.rng);
+        self.schedule(
+            at,
+            Pending::Datagram {
+                sender,
+                place,
+                from,
+                to,
+                packet,
+            },
+        );
+    }
+}

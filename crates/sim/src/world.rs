@@ -1,0 +1,153 @@
+//! Where nodes are and how they are connected: addresses, NATs, links, partitions. Nothing in here happens by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use tercet_machine::MonoTime;
+
+use crate::link::LinkProfile;
+use crate::nat::{Nat, NatKind};
+use crate::simulation::{NatKey, NodeKey};
+
+/// Where a node is: at an address everybody can reach, or at a private one behind a NAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub(crate) addr: SocketAddr,
+    pub(crate) nat: Option<NatKey>,
+}
+
+impl Place {
+    /// At a public address.
+    #[must_use]
+    pub const fn public(addr: SocketAddr) -> Self {
+        Self { addr, nat: None }
+    }
+
+    /// At a private address, seen from outside as `nat`'s.
+    #[must_use]
+    pub const fn behind(nat: NatKey, addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            nat: Some(nat),
+        }
+    }
+}
+
+/// Why a datagram has no way to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreachable {
+    /// Nobody has the address.
+    NoRoute,
+    /// A NAT lets nothing in from there.
+    Filtered,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    places: BTreeMap<NodeKey, Place>,
+    routes: BTreeMap<Place, NodeKey>,
+    nats: Vec<Nat>,
+    nat_ips: BTreeMap<IpAddr, NatKey>,
+    pub(crate) default_link: LinkProfile,
+    /// Ways with a profile of their own, the smaller key first.
+    links: BTreeMap<(NodeKey, NodeKey), LinkProfile>,
+    /// The nodes cut off from the others.
+    island: BTreeSet<NodeKey>,
+}
+
+impl World {
+    pub(crate) fn add_nat(&mut self, ip: IpAddr, kind: NatKind) -> NatKey {
+        let key = NatKey(self.nats.len());
+        self.nats.push(Nat::new(ip, kind));
+        self.nat_ips.insert(ip, key);
+        key
+    }
+
+    pub(crate) fn has_nat(&self, nat: NatKey) -> bool {
+        nat.0 < self.nats.len()
+    }
+
+    /// Says `false` if the place is taken.
+    pub(crate) fn add(&mut self, node: NodeKey, place: Place) -> bool {
+        if self.routes.contains_key(&place) {
+            return false;
+        }
+        self.routes.insert(place, node);
+        self.places.insert(node, place);
+        true
+    }
+
+    pub(crate) fn remove(&mut self, node: NodeKey) {
+        if let Some(place) = self.places.remove(&node) {
+            self.routes.remove(&place);
+        }
+        self.island.remove(&node);
+        self.links.retain(|(a, b), _| *a != node && *b != node);
+    }
+
+    pub(crate) fn place(&self, node: NodeKey) -> Option<Place> {
+        self.places.get(&node).copied()
+    }
+
+    pub(crate) fn set_link(&mut self, a: NodeKey, b: NodeKey, profile: LinkProfile) {
+        self.links.insert((a.min(b), a.max(b)), profile);
+    }
+
+    /// The link from `a`; to nobody in particular, the default.
+    pub(crate) fn link(&self, a: NodeKey, b: Option<NodeKey>) -> LinkProfile {
+        let own = b.and_then(|b| self.links.get(&(a.min(b), a.max(b))));
+        own.copied().unwrap_or(self.default_link)
+    }
+
+    pub(crate) fn set_island(&mut self, nodes: &[NodeKey]) {
+        self.island = nodes.iter().copied().collect();
+    }
+
+    pub(crate) fn parted(&self, a: NodeKey, b: NodeKey) -> bool {
+        self.island.contains(&a) != self.island.contains(&b)
+    }
+
+    /// The source address that `to` will see, opening the sender's NAT for the answer.
+    pub(crate) fn leave(
+        &mut self,
+        now: MonoTime,
+        sender: NodeKey,
+        to: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let place = self.place(sender)?;
+        match place.nat {
+            None => Some(place.addr),
+            // Within one private network nothing is translated.
+            Some(nat) if self.routes.contains_key(&Place::behind(nat, to)) => Some(place.addr),
+            Some(nat) => self.nats.get_mut(nat.0)?.outbound(now, place.addr, to),
+        }
+    }
+
+    /// Who receives what `sender` sent as `from` to `to`. A NAT does not send back inside what came from inside.
+    pub(crate) fn arrive(
+        &self,
+        now: MonoTime,
+        sender: Option<Place>,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<NodeKey, Unreachable> {
+        let sender_nat = sender.and_then(|place| place.nat);
+        if let Some(nat) = sender_nat
+            && let Some(node) = self.routes.get(&Place::behind(nat, to))
+        {
+            return Ok(*node);
+        }
+        let place = match self.nat_ips.get(&to.ip()) {
+            None => Place::public(to),
+            Some(nat) if sender_nat == Some(*nat) => return Err(Unreachable::Filtered),
+            Some(nat) => {
+                let inside = self
+                    .nats
+                    .get(nat.0)
+                    .and_then(|n| n.inbound(now, to.port(), from));
+                Place::behind(*nat, inside.ok_or(Unreachable::Filtered)?)
+            }
+        };
+        self.routes.get(&place).copied().ok_or(Unreachable::NoRoute)
+    }
+}
