@@ -30,7 +30,6 @@ pub(crate) enum Input {
 pub(crate) struct Recorder {
     pub(crate) log: Vec<(MonoTime, Event<Vec<u8>>)>,
     pub(crate) woken: Vec<Now>,
-    pub(crate) outgoing: Vec<StreamId>,
     orders: Vec<Order>,
     timers: TimerSet<u64>,
     stalled: bool,
