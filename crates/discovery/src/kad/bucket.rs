@@ -1,0 +1,121 @@
+//! One bucket: the nodes of one stretch of distance, and those waiting for a place among them.
+//! Which node belongs to which bucket, and whether its network has room, the table decides.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use tercet_enode::{Node, NodeId};
+use tercet_machine::MonoTime;
+
+use super::revalidate::RevalidationList;
+
+/// Nodes in a bucket: Kademlia's k.
+pub const BUCKET_SIZE: usize = 16;
+
+/// Nodes waiting for a place in one bucket.
+pub const MAX_REPLACEMENTS: usize = 10;
+
+/// A node in the table and what is known about it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) node: Node,
+    /// When it came into the bucket.
+    pub(super) added: MonoTime,
+    /// It has answered a ping at its present endpoint; only then is it told to others.
+    pub(super) live: bool,
+    /// Credit of answered checks; a failure divides it by three.
+    pub(super) checks: u32,
+    pub(super) list: RevalidationList,
+    /// A check is under way.
+    pub(super) checking: bool,
+    /// The database has it as it stands.
+    pub(super) saved: bool,
+}
+
+impl Entry {
+    pub(super) const fn unproven(node: Node, added: MonoTime) -> Self {
+        Self {
+            node,
+            added,
+            live: false,
+            checks: 0,
+            list: RevalidationList::Fast,
+            checking: false,
+            saved: false,
+        }
+    }
+
+    pub(super) fn prove(&mut self) {
+        self.live = true;
+        self.checks = self.checks.saturating_add(1);
+        self.list = RevalidationList::Slow;
+        self.checking = false;
+    }
+}
+
+/// The nodes of one distance. `entries` runs from the one last heard of to the one least.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bucket {
+    pub(super) entries: Vec<Entry>,
+    /// The newest first.
+    pub(super) replacements: VecDeque<Entry>,
+}
+
+impl Bucket {
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.node.id() == *id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.node.id() == *id)
+    }
+
+    pub(super) fn replacement_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
+        self.replacements
+            .iter_mut()
+            .find(|entry| entry.node.id() == *id)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= BUCKET_SIZE
+    }
+
+    /// Moves a known node to the head.
+    pub(super) fn move_up(&mut self, id: &NodeId) {
+        if let Some(at) = self.entries.iter().position(|entry| entry.node.id() == *id)
+            && let Some(upto) = self.entries.get_mut(..=at)
+        {
+            upto.rotate_right(1);
+        }
+    }
+
+    pub(super) fn take(&mut self, id: &NodeId) -> Option<Entry> {
+        let at = self
+            .entries
+            .iter()
+            .position(|entry| entry.node.id() == *id)?;
+        Some(self.entries.remove(at))
+    }
+
+    pub(super) fn take_replacement(&mut self, id: &NodeId) -> Option<Entry> {
+        let at = self
+            .replacements
+            .iter()
+            .position(|entry| entry.node.id() == *id)?;
+        self.replacements.remove(at)
+    }
+
+    /// Puts a node in front of those waiting; the one that has waited longest gives way.
+    pub(super) fn wait(&mut self, entry: Entry) {
+        self.replacements.push_front(entry);
+        self.replacements.truncate(MAX_REPLACEMENTS);
+    }
+
+    /// Addresses that count against the network limits.
+    pub(super) fn ips(&self) -> impl Iterator<Item = (NodeId, IpAddr)> + '_ {
+        self.entries
+            .iter()
+            .chain(&self.replacements)
+            .map(|entry| (entry.node.id(), entry.node.endpoint().ip))
+    }
+}

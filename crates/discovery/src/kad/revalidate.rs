@@ -1,0 +1,136 @@
+//! When the table's nodes are checked. Every node is on one of two lists: the fast one until it has
+//! answered at its present endpoint, the slow one afterwards. Each list checks one node at a time, at
+//! random moments, so that nobody can tell when his turn comes.
+//!
+//! geth gives the fast list a flat 3 s, so a table of 272 unproven nodes takes seven minutes to prove
+//! and relays nobody meanwhile. Here the fast interval shrinks with the list, so that any list is
+//! gone through within about [`RevalidationConfig::fast_sweep`]; at 272 nodes that is 27 pings a second for ten
+//! seconds. And while hardly anybody has answered yet, it is [`RevalidationConfig::young`]: a node that has just started,
+//! or a network of eight, should not wait seconds for each other. Dead nodes go at their first check, so that ends soon.
+//! Who sends the pings and what counts as an answer is the protocol's business.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use tercet_machine::{MachineRng, MonoTime};
+
+use super::bucket::BUCKET_SIZE;
+
+/// Which of the two lists a node is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RevalidationList {
+    /// Not proven at its present endpoint, or failed the last check.
+    Fast,
+    /// Answered the last check.
+    Slow,
+}
+
+/// Intervals of the two lists. The gap between two checks of a list is uniform in `(0, interval]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RevalidationConfig {
+    /// Longest gap on the fast list. Default 3 s.
+    pub fast: Duration,
+    /// Longest gap on the slow list. Default 9 s.
+    pub slow: Duration,
+    /// Time in which the whole fast list is gone through, on average, however long it is. Default 10 s.
+    pub fast_sweep: Duration,
+    /// Longest gap on the fast list while fewer than 16 nodes of the table have answered. Default 100 ms.
+    pub young: Duration,
+}
+
+impl Default for RevalidationConfig {
+    fn default() -> Self {
+        Self {
+            fast: Duration::from_secs(3),
+            slow: Duration::from_secs(9),
+            fast_sweep: Duration::from_secs(10),
+            young: Duration::from_millis(100),
+        }
+    }
+}
+
+/// How many nodes are on each list and not being checked, and how many have answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Census {
+    pub(super) fast: usize,
+    pub(super) slow: usize,
+    pub(super) live: usize,
+}
+
+/// The next moment of each list; `None` while it has nobody to check.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    config: RevalidationConfig,
+    fast: Option<MonoTime>,
+    slow: Option<MonoTime>,
+}
+
+impl Schedule {
+    pub(super) const fn new(config: RevalidationConfig) -> Self {
+        Self {
+            config,
+            fast: None,
+            slow: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<MonoTime> {
+        self.fast.into_iter().chain(self.slow).min()
+    }
+
+    /// The list whose moment has come.
+    pub(super) fn due(&self, now: MonoTime) -> Option<RevalidationList> {
+        let is_due = |at: Option<MonoTime>| at.is_some_and(|at| at <= now);
+        if is_due(self.fast) {
+            Some(RevalidationList::Fast)
+        } else if is_due(self.slow) {
+            Some(RevalidationList::Slow)
+        } else {
+            None
+        }
+    }
+
+    /// Starts a list that has become non-empty and stops one that has become empty.
+    pub(super) fn sync(&mut self, now: MonoTime, census: Census, rng: &mut MachineRng) {
+        for (list, len) in [
+            (RevalidationList::Fast, census.fast),
+            (RevalidationList::Slow, census.slow),
+        ] {
+            if len == 0 {
+                *self.slot(list) = None;
+            } else if self.slot(list).is_none() {
+                self.rearm(now, list, census, rng);
+            }
+        }
+    }
+
+    /// Draws the list's next moment, later than `now`.
+    pub(super) fn rearm(
+        &mut self,
+        now: MonoTime,
+        list: RevalidationList,
+        census: Census,
+        rng: &mut MachineRng,
+    ) {
+        let longest = match list {
+            RevalidationList::Fast if census.live < BUCKET_SIZE => {
+                self.config.young.min(self.config.fast)
+            }
+            RevalidationList::Fast => {
+                let len = u32::try_from(census.fast.max(1)).unwrap_or(u32::MAX);
+                // The mean gap is half the longest one.
+                (self.config.fast_sweep.saturating_mul(2) / len).min(self.config.fast)
+            }
+            RevalidationList::Slow => self.config.slow,
+        };
+        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX).max(1);
+        *self.slot(list) = Some(now + Duration::from_nanos(rng.random_range(1..=nanos)));
+    }
+
+    fn slot(&mut self, list: RevalidationList) -> &mut Option<MonoTime> {
+        match list {
+            RevalidationList::Fast => &mut self.fast,
+            RevalidationList::Slow => &mut self.slow,
+        }
+    }
+}

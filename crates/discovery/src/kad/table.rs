@@ -1,0 +1,539 @@
+//! The Kademlia table: up to 17 × 16 nodes sorted by distance to this one, up to ten waiting behind each
+//! bucket, and the rules for who comes in, moves up and goes. The protocol machine reports what it
+//! hears; the table never sends anything.
+//!
+//! Counts (per network, per list) are taken from the entries each time they matter: 442 nodes at most are
+//! read faster than a counter beside them can be proven right.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use tercet_enode::{Endpoint, Node, NodeId};
+use tercet_machine::{MachineRng, MonoTime};
+
+use super::bucket::{Bucket, Entry};
+use super::filter::{BUCKET_LIMITS, TABLE_LIMITS};
+use super::revalidate::{Census, RevalidationConfig, RevalidationList, Schedule};
+use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+
+/// Buckets: `256 / 15`, as in geth. Sixteen hold one log distance each, 241 to 256; the first holds everything
+/// nearer, which in any real network is nobody.
+pub const BUCKETS: usize = 17;
+
+/// Log distances up to this one share the first bucket: `256 - 16`.
+const NEAREST: u16 = 240;
+
+/// What is known about a node offered to the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// Somebody named it: a neighbour, a boot node, a seed, a record.
+    Hearsay,
+    /// It has sent a packet from an address it had proven before.
+    Contact,
+    /// It has just answered a ping at this endpoint.
+    Answer,
+}
+
+/// What [`Table::add`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Added {
+    /// New in a bucket.
+    Inserted,
+    /// Was there, and something about it is new.
+    Updated,
+    /// Was there already.
+    Known,
+    /// Its bucket is full; it waits among the replacements.
+    Waiting,
+    /// Not taken.
+    Refused(Refusal),
+}
+
+/// Why a node is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It is this node.
+    Own,
+    /// Its network has its share of the bucket or the table.
+    Subnet,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Table {
+    local: NodeId,
+    buckets: Vec<Bucket>,
+    schedule: Schedule,
+    version: u64,
+    rng: MachineRng,
+}
+
+impl Table {
+    /// An empty table around `local`.
+    #[must_use]
+    pub fn new(local: NodeId, revalidation: RevalidationConfig, rng: MachineRng) -> Self {
+        let buckets = std::iter::repeat_with(Bucket::default)
+            .take(BUCKETS)
+            .collect();
+        Self {
+            local,
+            buckets,
+            schedule: Schedule::new(revalidation),
+            version: 0,
+            rng,
+        }
+    }
+
+    /// Nodes in the buckets, at most `17 × 16 = 272`.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buckets.iter().map(|bucket| bucket.entries.len()).sum()
+    }
+
+    /// Whether no bucket holds a node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buckets.iter().all(|bucket| bucket.entries.is_empty())
+    }
+
+    /// Nodes that have answered a ping at their endpoint.
+    #[must_use]
+    pub fn live_len(&self) -> usize {
+        self.entries().filter(|entry| entry.live).count()
+    }
+
+    /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The node with this id, if a bucket holds it.
+    #[must_use]
+    pub fn get(&self, id: &NodeId) -> Option<&Node> {
+        self.bucket(id)?.get(id).map(|entry| &entry.node)
+    }
+
+    /// Nodes in the bucket `id` belongs to.
+    #[must_use]
+    pub fn bucket_len(&self, id: &NodeId) -> usize {
+        self.bucket(id).map_or(0, |bucket| bucket.entries.len())
+    }
+
+    /// The `n` nodes closest to `target`, closest first, of those that `keep`, given the node and whether it
+    /// has answered a ping, lets through.
+    #[must_use]
+    pub fn closest(
+        &self,
+        target: &NodeId,
+        n: usize,
+        keep: impl Fn(&Node, bool) -> bool,
+    ) -> Vec<Node> {
+        let mut closest: Vec<&Node> = Vec::with_capacity(n + 1);
+        for entry in self.entries().filter(|entry| keep(&entry.node, entry.live)) {
+            let at = closest
+                .partition_point(|near| target.cmp_distance(&near.id(), &entry.node.id()).is_lt());
+            if at < n {
+                closest.insert(at, &entry.node);
+                closest.truncate(n);
+            }
+        }
+        closest.into_iter().cloned().collect()
+    }
+
+    /// All nodes for dialling: the heads of the buckets in random order, then the second ones, and so on.
+    pub fn random_nodes(&mut self) -> Vec<Node> {
+        let mut order: Vec<usize> = (0..BUCKETS).collect();
+        order.shuffle(&mut self.rng);
+        let buckets = || order.iter().filter_map(|at| self.buckets.get(*at));
+        let depth = buckets()
+            .map(|bucket| bucket.entries.len())
+            .max()
+            .unwrap_or(0);
+        (0..depth)
+            .flat_map(|row| buckets().filter_map(move |b| b.entries.get(row)))
+            .map(|e| e.node.clone())
+            .collect()
+    }
+
+    /// Takes in a node, or what is new about it.
+    ///
+    /// A known node moves to the head of its bucket if it was heard itself. The endpoint of a node that has
+    /// answered a ping is changed only by the node's own packets, never by hearsay: the one that works is
+    /// worth more than the one announced.
+    pub fn add(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
+        let id = node.id();
+        let Some(bucket) = self.bucket_mut(&id) else {
+            return Added::Refused(Refusal::Own);
+        };
+        if bucket.get(&id).is_some() {
+            return self.update(now, node, proof);
+        }
+        let waiting = bucket.replacement_mut(&id).is_some();
+        let full = bucket.is_full();
+        if full && waiting {
+            return self.update_waiting(node, proof);
+        }
+        if !self.admits(&id, node.endpoint().ip) {
+            return Added::Refused(Refusal::Subnet);
+        }
+        let mut entry = Entry::unproven(node, now);
+        if proof == Proof::Answer {
+            entry.prove();
+        }
+        let Some(bucket) = self.bucket_mut(&id) else {
+            return Added::Refused(Refusal::Own);
+        };
+        let outcome = if full {
+            bucket.wait(entry);
+            Added::Waiting
+        } else {
+            bucket.take_replacement(&id);
+            // At the tail: a stranger has not been heard of longer than anyone here.
+            bucket.entries.push(entry);
+            Added::Inserted
+        };
+        self.changed(now);
+        outcome
+    }
+
+    /// Lets a node wait among the replacements even where its bucket has room; see
+    /// [`fill`](Self::fill). For nodes that come by themselves before this one has found its own way into the
+    /// network, so that they cannot fill the table first.
+    pub fn add_waiting(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
+        let id = node.id();
+        let Some(bucket) = self.bucket_mut(&id) else {
+            return Added::Refused(Refusal::Own);
+        };
+        if bucket.get(&id).is_some() {
+            return self.update(now, node, proof);
+        }
+        if bucket.replacement_mut(&id).is_some() {
+            return self.update_waiting(node, proof);
+        }
+        if !self.admits(&id, node.endpoint().ip) {
+            return Added::Refused(Refusal::Subnet);
+        }
+        let mut entry = Entry::unproven(node, now);
+        entry.live = proof == Proof::Answer;
+        if let Some(bucket) = self.bucket_mut(&id) {
+            bucket.wait(entry);
+        }
+        self.version += 1;
+        Added::Waiting
+    }
+
+    /// Gives free places to those waiting.
+    pub fn fill(&mut self, now: MonoTime) {
+        for bucket in &mut self.buckets {
+            while !bucket.is_full()
+                && let Some(mut entry) = bucket.replacements.pop_front()
+            {
+                entry.added = now;
+                if entry.live {
+                    entry.prove();
+                }
+                bucket.entries.push(entry);
+            }
+        }
+        self.changed(now);
+    }
+
+    /// The node did not answer a check: its credit falls to a third, and at nothing it goes. `true` if it
+    /// went.
+    pub fn on_check_failed(&mut self, now: MonoTime, id: &NodeId) -> bool {
+        let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) else {
+            return false;
+        };
+        entry.checking = false;
+        entry.checks /= 3;
+        entry.list = RevalidationList::Fast;
+        let gone = entry.checks == 0;
+        if gone {
+            self.remove(now, id);
+        } else {
+            self.changed(now);
+        }
+        gone
+    }
+
+    /// The check never took place (nothing could be sent): it will be tried again.
+    pub fn on_check_skipped(&mut self, now: MonoTime, id: &NodeId) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
+            entry.checking = false;
+        }
+        self.sync(now);
+    }
+
+    /// Takes a node out. One of those waiting gets its place: a random one among the proven if there are any,
+    /// else among all.
+    pub fn remove(&mut self, now: MonoTime, id: &NodeId) -> Option<Node> {
+        let at = self.place(id)?;
+        let bucket = self.buckets.get_mut(at)?;
+        let entry = bucket.take(id)?;
+        let proven: Vec<usize> = (0..bucket.replacements.len())
+            .filter(|i| {
+                bucket
+                    .replacements
+                    .get(*i)
+                    .is_some_and(|waiting| waiting.live)
+            })
+            .collect();
+        let candidates = if proven.is_empty() {
+            (0..bucket.replacements.len()).collect()
+        } else {
+            proven
+        };
+        if !candidates.is_empty()
+            && let Some(chosen) = candidates.get(self.rng.random_range(0..candidates.len()))
+            && let Some(promoted) = bucket.replacements.remove(*chosen)
+        {
+            // Whatever it proved was long ago: the fast list finds out.
+            bucket.entries.push(Entry::unproven(promoted.node, now));
+        }
+        self.changed(now);
+        Some(entry.node)
+    }
+
+    /// When [`next_check`](Self::next_check) has something to give.
+    #[must_use]
+    pub fn deadline(&self) -> Option<MonoTime> {
+        self.schedule.deadline()
+    }
+
+    /// A node to ping now. Call until `None`. It ends with [`add`](Self::add) of an [`Proof::Answer`],
+    /// [`on_check_failed`](Self::on_check_failed) or [`on_check_skipped`](Self::on_check_skipped).
+    pub fn next_check(&mut self, now: MonoTime) -> Option<Node> {
+        let list = self.schedule.due(now)?;
+        let idle = |entry: &&mut Entry| entry.list == list && !entry.checking;
+        let census = self.census();
+        let len = match list {
+            RevalidationList::Fast => census.fast,
+            RevalidationList::Slow => census.slow,
+        };
+        self.schedule.rearm(now, list, census, &mut self.rng);
+        if len == 0 {
+            self.sync(now);
+            return self.next_check(now);
+        }
+        let chosen = self.rng.random_range(0..len);
+        let entry = self
+            .buckets
+            .iter_mut()
+            .flat_map(|bucket| &mut bucket.entries)
+            .filter(idle)
+            .nth(chosen)?;
+        entry.checking = true;
+        Some(entry.node.clone())
+    }
+
+    /// Live nodes that have stayed at least `min_age` and whose present state has not been taken by this call
+    /// before: what the database should have.
+    pub fn take_settled(&mut self, now: MonoTime, min_age: Duration) -> Vec<Node> {
+        self.buckets
+            .iter_mut()
+            .flat_map(|bucket| &mut bucket.entries)
+            .filter(|entry| entry.live && !entry.saved && now - entry.added >= min_age)
+            .map(|entry| {
+                entry.saved = true;
+                entry.node.clone()
+            })
+            .collect()
+    }
+
+    /// A copy for readers.
+    #[must_use]
+    pub fn snapshot(&self) -> TableSnapshot {
+        let buckets = self
+            .buckets
+            .iter()
+            .map(|bucket| BucketSnapshot {
+                entries: bucket
+                    .entries
+                    .iter()
+                    .map(|entry| EntrySnapshot {
+                        node: entry.node.clone(),
+                        live: entry.live,
+                        checks: entry.checks,
+                        added: entry.added,
+                        list: entry.list,
+                    })
+                    .collect(),
+                replacements: bucket
+                    .replacements
+                    .iter()
+                    .map(|entry| entry.node.clone())
+                    .collect(),
+            })
+            .collect();
+        TableSnapshot {
+            buckets,
+            version: self.version,
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    fn update(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
+        let id = node.id();
+        let Some(old) = self.bucket(&id).and_then(|bucket| bucket.get(&id)) else {
+            return Added::Known;
+        };
+        let merged = merge(old, &node, proof);
+        let moved_ip = merged.endpoint().ip != old.node.endpoint().ip;
+        let moved = moved_ip || merged.endpoint().udp != old.node.endpoint().udp;
+        let changed = merged != old.node;
+        let was_live = old.live;
+        if moved_ip && !self.admits(&id, merged.endpoint().ip) {
+            return Added::Refused(Refusal::Subnet);
+        }
+        let Some(bucket) = self.bucket_mut(&id) else {
+            return Added::Known;
+        };
+        if let Some(entry) = bucket.get_mut(&id) {
+            entry.node = merged;
+            entry.saved &= !changed;
+            if moved {
+                entry.live = false;
+                entry.checks = 0;
+                entry.checking = false;
+                entry.list = RevalidationList::Fast;
+            }
+            if proof == Proof::Answer {
+                entry.prove();
+            }
+        }
+        if proof != Proof::Hearsay {
+            bucket.move_up(&id);
+        }
+        if changed || (proof == Proof::Answer && !was_live) {
+            self.changed(now);
+            return Added::Updated;
+        }
+        self.sync(now);
+        Added::Known
+    }
+
+    /// Keeps what is known of a waiting node up to date; heard of itself it moves to the front.
+    fn update_waiting(&mut self, node: Node, proof: Proof) -> Added {
+        let id = node.id();
+        let Some(old) = self
+            .bucket_mut(&id)
+            .and_then(|bucket| bucket.replacement_mut(&id))
+            .cloned()
+        else {
+            return Added::Waiting;
+        };
+        let merged = merge(&old, &node, proof);
+        if merged.endpoint().ip != old.node.endpoint().ip && !self.admits(&id, merged.endpoint().ip)
+        {
+            return Added::Refused(Refusal::Subnet);
+        }
+        let live = proof == Proof::Answer || (old.live && merged.endpoint() == old.node.endpoint());
+        self.version += u64::from(merged != old.node);
+        let entry = Entry {
+            node: merged,
+            live,
+            ..old
+        };
+        if let Some(bucket) = self.bucket_mut(&id) {
+            if proof == Proof::Hearsay {
+                if let Some(place) = bucket.replacement_mut(&id) {
+                    *place = entry;
+                }
+            } else {
+                bucket.take_replacement(&id);
+                bucket.wait(entry);
+            }
+        }
+        Added::Waiting
+    }
+
+    /// Whether the network limits leave room for `id` at `ip`, its own present place not counted.
+    fn admits(&self, id: &NodeId, ip: IpAddr) -> bool {
+        let others = |bucket: &'_ Bucket| -> Vec<IpAddr> {
+            bucket
+                .ips()
+                .filter(|(other, _)| other != id)
+                .map(|(_, ip)| ip)
+                .collect()
+        };
+        let Some(bucket) = self.bucket(id) else {
+            return false;
+        };
+        BUCKET_LIMITS.admit(ip, others(bucket).into_iter())
+            && TABLE_LIMITS.admit(ip, self.buckets.iter().flat_map(others))
+    }
+
+    fn changed(&mut self, now: MonoTime) {
+        self.version += 1;
+        self.sync(now);
+    }
+
+    fn sync(&mut self, now: MonoTime) {
+        let census = self.census();
+        self.schedule.sync(now, census, &mut self.rng);
+    }
+
+    fn census(&self) -> Census {
+        let mut census = Census {
+            fast: 0,
+            slow: 0,
+            live: 0,
+        };
+        for entry in self.entries() {
+            census.live += usize::from(entry.live);
+            match entry.list {
+                _ if entry.checking => {}
+                RevalidationList::Fast => census.fast += 1,
+                RevalidationList::Slow => census.slow += 1,
+            }
+        }
+        census
+    }
+
+    /// The bucket of `id`; `None` for this node itself.
+    fn place(&self, id: &NodeId) -> Option<usize> {
+        let distance = self.local.log_distance(id);
+        (distance > 0).then(|| usize::from(distance.saturating_sub(NEAREST)))
+    }
+
+    fn bucket(&self, id: &NodeId) -> Option<&Bucket> {
+        self.buckets.get(self.place(id)?)
+    }
+
+    fn bucket_mut(&mut self, id: &NodeId) -> Option<&mut Bucket> {
+        let at = self.place(id)?;
+        self.buckets.get_mut(at)
+    }
+}
+
+/// What is known of a node after hearing `new` about it.
+fn merge(old: &Entry, new: &Node, proof: Proof) -> Node {
+    let newer = if new.seq() > old.node.seq() {
+        new.record()
+    } else {
+        None
+    };
+    let (was, is) = (*old.node.endpoint(), *new.endpoint());
+    let keep = proof == Proof::Hearsay && (old.live || newer.is_none());
+    let mut endpoint = if keep { was } else { is };
+    if endpoint.ip == is.ip && is.tcp != 0 && (proof != Proof::Hearsay || newer.is_some()) {
+        endpoint.tcp = is.tcp;
+    } else if endpoint.ip == was.ip && endpoint.tcp == 0 {
+        endpoint.tcp = was.tcp;
+    }
+    let node =
+        old.node
+            .clone()
+            .with_endpoint(Endpoint::new(endpoint.ip, endpoint.udp, endpoint.tcp));
+    match newer.map(|record| node.clone().with_record(record.clone())) {
+        Some(Ok(updated)) => updated,
+        // No newer record; the ids are equal, or this would not be the node's entry.
+        _ => node,
+    }
+}

@@ -1,0 +1,144 @@
+//! Endpoint proofs ("bonds", `discv4.md` "Endpoint Proof"): who has answered a ping of ours at which IP,
+//! and who has pinged us and so may count us as proven. A node that moves to another IP starts anew.
+//!
+//! Anybody can sign a ping and forge its source, so what a ping alone brings in is kept apart from what a
+//! round trip has proven: a flood of forged pings pushes out other such pings and never a proof.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tercet_enode::{Node, NodeId};
+use tercet_machine::{BoundedLru, KeyedState, MachineRng, UnixTime};
+
+/// How long a proof holds: 12 hours (`discv4.md`). geth accepts 24; answering for longer than the
+/// specification asks would only help a reflector.
+pub const BOND_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// Proofs kept; the one used longest ago goes first. About 150 bytes each, 0.6 MB in all.
+pub const MAX_BONDS: usize = 4096;
+
+/// Unproven senders of pings kept, about 150 KB in all.
+pub const MAX_HEARD: usize = 1024;
+
+/// A node at one IP: what bonds, exchanges and failure counts are kept by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(super) struct PeerKey {
+    pub(super) id: NodeId,
+    pub(super) ip: IpAddr,
+}
+
+impl PeerKey {
+    pub(super) fn of(node: &Node) -> Self {
+        Self {
+            id: node.id(),
+            ip: node.endpoint().ip,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bond {
+    /// Its last ping, which we answered: after it the remote holds a proof of us.
+    pub(super) last_ping: Option<UnixTime>,
+    /// Its last answer to a ping of ours: our proof of it.
+    pub(super) last_pong: Option<UnixTime>,
+    /// FindNode requests in a row that got no answer.
+    pub(super) find_failures: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct Bonds {
+    proven: BoundedLru<PeerKey, Bond>,
+    heard: BoundedLru<PeerKey, Bond>,
+}
+
+impl Bonds {
+    pub(super) fn new(rng: &mut MachineRng) -> Self {
+        let (proven, heard) = (KeyedState::new(rng), KeyedState::new(rng));
+        Self {
+            proven: BoundedLru::new(MAX_BONDS, proven),
+            heard: BoundedLru::new(MAX_HEARD, heard),
+        }
+    }
+
+    /// Puts back what an earlier run had proven.
+    pub(super) fn restore(&mut self, peer: PeerKey, bond: Bond) {
+        if bond.last_pong.is_some() && self.proven.get(&peer).is_none() {
+            self.proven.insert(peer, bond);
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, peer: PeerKey, at: UnixTime) {
+        self.change(peer, |bond| bond.last_ping = Some(at));
+    }
+
+    pub(super) fn on_pong(&mut self, peer: PeerKey, at: UnixTime) {
+        let mut bond = self
+            .heard
+            .remove(&peer)
+            .or_else(|| self.proven.get(&peer).copied())
+            .unwrap_or_default();
+        bond.last_pong = Some(at);
+        self.proven.insert(peer, bond);
+    }
+
+    /// Counts a FindNode that was not answered; returns how many in a row.
+    pub(super) fn on_find_failure(&mut self, peer: PeerKey) -> u32 {
+        let mut count = 0;
+        self.change(peer, |bond| {
+            bond.find_failures = bond.find_failures.saturating_add(1);
+            count = bond.find_failures;
+        });
+        count
+    }
+
+    /// Ends a row of failures; `true` if there was one.
+    pub(super) fn on_find_success(&mut self, peer: PeerKey) -> bool {
+        let failed = self.get(&peer).is_some_and(|bond| bond.find_failures > 0);
+        if failed {
+            self.change(peer, |bond| bond.find_failures = 0);
+        }
+        failed
+    }
+
+    /// Whether it has proven that it receives at this IP.
+    pub(super) fn is_proven(&mut self, peer: &PeerKey, now: UnixTime) -> bool {
+        self.get(peer)
+            .is_some_and(|bond| is_fresh(bond.last_pong, now))
+    }
+
+    /// Whether it may be expected to count us as proven. After an unanswered FindNode it is not: it may have
+    /// forgotten us.
+    pub(super) fn knows_us(&mut self, peer: &PeerKey, now: UnixTime) -> bool {
+        self.get(peer)
+            .is_some_and(|bond| is_fresh(bond.last_ping, now) && bond.find_failures == 0)
+    }
+
+    pub(super) fn last_ping(&mut self, peer: &PeerKey) -> Option<UnixTime> {
+        self.get(peer)?.last_ping
+    }
+
+    fn get(&mut self, peer: &PeerKey) -> Option<Bond> {
+        self.proven
+            .get(peer)
+            .or_else(|| self.heard.get(peer))
+            .copied()
+    }
+
+    fn change(&mut self, peer: PeerKey, change: impl FnOnce(&mut Bond)) {
+        if let Some(bond) = self.proven.get_mut(&peer) {
+            change(bond);
+        } else if let Some(bond) = self.heard.get_mut(&peer) {
+            change(bond);
+        } else {
+            let mut bond = Bond::default();
+            change(&mut bond);
+            self.heard.insert(peer, bond);
+        }
+    }
+}
+
+/// A time in the future is no proof: the clock was set back, or the database is another machine's.
+fn is_fresh(at: Option<UnixTime>, now: UnixTime) -> bool {
+    at.is_some_and(|at| at <= now && now < at + BOND_LIFETIME)
+}

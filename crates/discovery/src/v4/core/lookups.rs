@@ -1,0 +1,161 @@
+//! The lookups under way and what becomes of their results.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+use tercet_enode::{Node, NodeId};
+use tercet_machine::{MachineRng, Now};
+
+use super::V4Core;
+use super::command::{Found, OpId, Reply, RequestError};
+use super::contact::Job;
+use crate::kad::{BUCKET_SIZE, Lookup};
+use crate::v4::message::Target;
+
+/// Lookups for callers at one time; a refresh adds up to three.
+pub const MAX_LOOKUPS: usize = 16;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct LookupId(u64);
+
+/// Who started a lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    Op(OpId),
+    Resolve(OpId),
+    Refresh,
+}
+
+#[derive(Debug)]
+struct Running {
+    lookup: Lookup,
+    target: Target,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+pub(super) struct Lookups {
+    running: BTreeMap<LookupId, Running>,
+    /// Those something has happened to since they were last driven.
+    touched: BTreeSet<LookupId>,
+    next: u64,
+    rng: MachineRng,
+}
+
+impl Lookups {
+    pub(super) const fn new(rng: MachineRng) -> Self {
+        Self {
+            running: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            next: 0,
+            rng,
+        }
+    }
+
+    pub(super) fn target(&self, id: LookupId) -> Option<Target> {
+        self.running.get(&id).map(|running| running.target)
+    }
+
+    pub(super) fn learn(&mut self, id: LookupId, nodes: Vec<Node>) {
+        self.touch(id, |lookup| lookup.learn(nodes));
+    }
+
+    pub(super) fn on_answer(&mut self, id: LookupId, node: &NodeId) {
+        self.touch(id, |lookup| lookup.on_answer(node));
+    }
+
+    pub(super) fn on_failure(&mut self, id: LookupId, node: &NodeId) {
+        self.touch(id, |lookup| lookup.on_failure(node));
+    }
+
+    pub(super) fn random_target(&mut self) -> Target {
+        Target::new(std::array::from_fn(|_| self.rng.random()))
+    }
+
+    fn touch(&mut self, id: LookupId, change: impl FnOnce(&mut Lookup)) {
+        if let Some(running) = self.running.get_mut(&id) {
+            change(&mut running.lookup);
+            self.touched.insert(id);
+        }
+    }
+
+    fn next_query(&mut self, id: LookupId) -> Option<Node> {
+        self.running.get_mut(&id)?.lookup.next_query()
+    }
+
+    fn take_done(&mut self, id: LookupId) -> Option<Running> {
+        self.running
+            .get(&id)
+            .filter(|running| running.lookup.is_done())?;
+        self.running.remove(&id)
+    }
+}
+
+impl V4Core {
+    /// Starts a lookup; it moves at the next [`drive_lookups`](Self::drive_lookups).
+    pub(super) fn start_lookup(
+        &mut self,
+        target: Target,
+        purpose: Purpose,
+    ) -> Result<(), RequestError> {
+        let for_callers = self
+            .lookups
+            .running
+            .values()
+            .filter(|running| running.purpose != Purpose::Refresh);
+        if purpose != Purpose::Refresh && for_callers.count() >= MAX_LOOKUPS {
+            return Err(RequestError::Busy);
+        }
+        let start = self.table.closest(&target.id(), BUCKET_SIZE, |_, _| true);
+        let lookup = Lookup::new(self.record.id(), target.id(), start);
+        let id = LookupId(self.lookups.next);
+        self.lookups.next += 1;
+        self.lookups.running.insert(
+            id,
+            Running {
+                lookup,
+                target,
+                purpose,
+            },
+        );
+        self.lookups.touched.insert(id);
+        Ok(())
+    }
+
+    /// Sends what the lookups want to ask and ends those that are done. Everything that happens to a lookup
+    /// only marks it, so that a chain of failures is a loop here and not a recursion.
+    pub(super) fn drive_lookups(&mut self, now: Now) {
+        while let Some(id) = self.lookups.touched.pop_first() {
+            while let Some(node) = self.lookups.next_query(id) {
+                let peer = node.id();
+                if self.submit(now, node, Job::Find(id)).is_err() {
+                    self.lookups.on_failure(id, &peer);
+                }
+            }
+            if let Some(done) = self.lookups.take_done(id) {
+                self.on_lookup_done(now, &done);
+            }
+        }
+    }
+
+    fn on_lookup_done(&mut self, now: Now, done: &Running) {
+        match done.purpose {
+            Purpose::Op(op) => {
+                let found = Found {
+                    closest: done.lookup.closest().cloned().collect(),
+                    seen: done.lookup.seen().cloned().collect(),
+                };
+                self.done(op, Ok(Reply::Found(found)));
+            }
+            Purpose::Resolve(op) => {
+                let found = done
+                    .lookup
+                    .closest()
+                    .find(|node| node.id() == done.target.id())
+                    .cloned();
+                self.on_searched(op, found);
+            }
+            Purpose::Refresh => self.on_refresh_lookup_done(now),
+        }
+    }
+}

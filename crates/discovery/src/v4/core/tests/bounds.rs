@@ -1,0 +1,1 @@
+//! Every bound is reached once.

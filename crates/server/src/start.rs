@@ -1,0 +1,241 @@
+//! Starting a server: discovery, the TCP port, the node's record, the run loop.
+#![allow(clippy::disallowed_methods)] // a driver: it starts the run loop's task
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_enode::{Endpoint, Node, NodeRecord};
+use tercet_machine::{Clock, MachineRng};
+use tercet_nodedb::NodeDb;
+use tercet_rlpx::Hello;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Netrestrict;
+use crate::config::{Nat, ServerConfig};
+use crate::core::{CoreConfig, ServerCore};
+use crate::driver::{Links, Local, ServerDriver};
+use crate::error::StartError;
+use crate::handle::{Server, ServerShared};
+use crate::metrics::Counters;
+use crate::protocol::Protocol;
+use crate::setup::Dialer;
+
+/// Commands that may wait.
+const COMMANDS: usize = 64;
+/// Events kept for a slow subscriber.
+const EVENTS: usize = 1024;
+/// Largest Hello (RLPx).
+const MAX_HELLO: usize = 2048;
+
+pub(crate) async fn start(
+    config: ServerConfig,
+    protocols: Vec<Arc<dyn Protocol>>,
+    db: NodeDb,
+) -> Result<Server, StartError> {
+    let hello = hello(&config, &protocols)?;
+    let discovery = match discovery_config(&config) {
+        Some(settings) => Some(Discovery::start(settings, config.key.clone(), db.clone()).await?),
+        None => None,
+    };
+    match bind(config, protocols, hello, &discovery, &db).await {
+        Ok((server, driver)) => {
+            tokio::spawn(driver.run());
+            Ok(server)
+        }
+        Err(error) => {
+            if let Some(discovery) = discovery {
+                discovery.shutdown().await;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn bind(
+    config: ServerConfig,
+    protocols: Vec<Arc<dyn Protocol>>,
+    hello: Hello,
+    discovery: &Option<Discovery>,
+    db: &NodeDb,
+) -> Result<(Server, ServerDriver), StartError> {
+    let listener = listen(config.listen).await?;
+    let local_addr = local_addr(&listener, config.listen)?;
+    let entries: Vec<_> = protocols.iter().flat_map(|p| p.record_entries()).collect();
+    let node = match discovery {
+        Some(discovery) => {
+            announce(discovery, local_addr.port(), entries).await?;
+            discovery.local_node()
+        }
+        None => own_node(&config, local_addr, entries, db)?,
+    };
+    let mut core = core(&config, &protocols, discovery.is_some())?;
+    let clock = Clock::start();
+    for id in &config.trusted_nodes {
+        // Naming itself or too many nodes is refused when the configuration is built.
+        let _ = core.add_trusted(*id);
+    }
+    for address in &config.static_nodes {
+        let _ = core.add_static(clock.now(), address.clone());
+    }
+    let (commands, received) = mpsc::channel(COMMANDS);
+    let (peers, peers_seen) = watch::channel(Arc::from([]));
+    let shared = ServerShared {
+        commands,
+        events: broadcast::channel(EVENTS).0,
+        peers: peers_seen,
+        counters: Arc::new(Counters::default()),
+        cancel: CancellationToken::new(),
+        done: CancellationToken::new(),
+        discovery: discovery.clone(),
+        node,
+        local_addr,
+    };
+    let links = Links {
+        commands: received,
+        events: shared.events.clone(),
+        peers,
+        counters: Arc::clone(&shared.counters),
+        cancel: shared.cancel.clone(),
+        done: shared.done.clone(),
+    };
+    let dialer = Dialer {
+        key: config.key.clone(),
+        netrestrict: netrestrict(&config),
+        dial: config.timeouts.dial,
+        dns: config.timeouts.dns,
+    };
+    let (protocols, timeouts) = (protocols.into(), config.timeouts);
+    let local = Local {
+        dialer,
+        hello,
+        protocols,
+        timeouts,
+        clock,
+    };
+    let driver = ServerDriver::new(core, links, local, listener, discovery.clone(), db.clone());
+    Ok((
+        Server {
+            shared: Arc::new(shared),
+        },
+        driver,
+    ))
+}
+
+/// Our Hello. It must fit, and no capability may be in it twice, or two
+/// protocols would wait for the same messages.
+fn hello(config: &ServerConfig, protocols: &[Arc<dyn Protocol>]) -> Result<Hello, StartError> {
+    let mut capabilities: Vec<_> = protocols.iter().map(|p| p.capability()).collect();
+    capabilities.sort();
+    if let Some([twice, _]) = capabilities.array_windows().find(|[a, b]| a == b) {
+        return Err(StartError::DuplicateProtocol(*twice));
+    }
+    let hello = Hello::new(&config.client_id, capabilities, config.key.public_key());
+    let size = hello.to_payload().len();
+    if size > MAX_HELLO {
+        Err(StartError::HelloTooLarge { size })
+    } else {
+        Ok(hello)
+    }
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::TcpInUse(addr),
+            _ => StartError::Tcp { addr, source },
+        })
+}
+
+fn local_addr(listener: &TcpListener, addr: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener
+        .local_addr()
+        .map_err(|source| StartError::Tcp { addr, source })
+}
+
+/// Completes the record that discovery publishes.
+async fn announce(
+    discovery: &Discovery,
+    port: u16,
+    entries: Vec<(Vec<u8>, Bytes)>,
+) -> Result<(), StartError> {
+    if discovery.set_tcp_port(port).await.is_err() {
+        return Err(StartError::RecordEntry {
+            key: b"tcp".to_vec(),
+        });
+    }
+    for (key, value) in entries {
+        if discovery.set_entry(&key, value).await.is_err() {
+            return Err(StartError::RecordEntry { key });
+        }
+    }
+    Ok(())
+}
+
+/// This node without discovery: its address as far as it is configured, else
+/// loopback, and a record that nobody fetches but everybody can be given.
+fn own_node(
+    config: &ServerConfig,
+    listen: SocketAddr,
+    entries: Vec<(Vec<u8>, Bytes)>,
+    db: &NodeDb,
+) -> Result<Node, StartError> {
+    let ip = match config.nat {
+        Nat::ExtIp(ip) => ip,
+        Nat::None if listen.ip().is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Nat::None => listen.ip(),
+    };
+    let seq = db
+        .local_seq(&config.key.node_id())
+        .ok()
+        .flatten()
+        .unwrap_or(1);
+    let mut record = NodeRecord::builder().seq(seq).ip(ip).tcp(listen.port());
+    for (key, value) in &entries {
+        record = record.insert_raw(key, value);
+    }
+    let record = record.sign(&config.key)?;
+    let node = Node::new(config.key.public_key(), Endpoint::new(ip, 0, listen.port()));
+    // The record is this key's own, so it is never refused.
+    Ok(node.clone().with_record(record).unwrap_or(node))
+}
+
+fn netrestrict(config: &ServerConfig) -> Netrestrict {
+    config
+        .netrestrict
+        .as_deref()
+        .map(Netrestrict::new)
+        .unwrap_or_default()
+}
+
+fn core(
+    config: &ServerConfig,
+    protocols: &[Arc<dyn Protocol>],
+    can_resolve: bool,
+) -> Result<ServerCore, StartError> {
+    let settings = CoreConfig {
+        local: config.key.node_id(),
+        limits: config.limits.clone(),
+        throttle: config.timeouts.throttle,
+        redial: config.timeouts.redial,
+        netrestrict: netrestrict(config),
+        capabilities: protocols
+            .iter()
+            .map(|p| (p.capability(), p.length()))
+            .collect(),
+        can_resolve,
+    };
+    let rng = MachineRng::from_system().map_err(|_| StartError::NoRandomness)?;
+    Ok(ServerCore::new(settings, rng))
+}
+
+/// Discovery's configuration with what the server knows: the announced address
+/// and the allowed networks.
+fn discovery_config(config: &ServerConfig) -> Option<DiscoveryConfig> {
+    config.discovery.clone()
+}
