@@ -78,3 +78,7 @@ pub use stream::{
     Authenticated, DISCONNECT_TIMEOUT, HandshakeError, HelloError, Interest, RlpxStream,
     SETUP_TIMEOUT, StreamError, StreamEvent, accept, connect,
 };
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
