@@ -173,3 +173,6 @@ fn decode_time(item: &Rlp<'_>) -> Result<Option<UnixTime>, Undecodable> {
     let stored: u64 = item.as_val()?;
     Ok(stored.checked_sub(1).map(UnixTime::from_millis))
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,6 +123,8 @@ impl Row {
             if self.addresses.len() >= MAX_ADDRESSES {
                 self.drop_stalest_address();
             }
+            // Nearly every node has one address; growing by doubling would keep room for four.
+            self.addresses.reserve_exact(1);
             self.addresses.push(Address {
                 ip,
                 first_seen: now,

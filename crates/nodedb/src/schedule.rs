@@ -140,3 +140,6 @@ impl Schedule {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -279,3 +279,6 @@ impl Drop for End<'_> {
         self.0.done.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

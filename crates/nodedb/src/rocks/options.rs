@@ -6,8 +6,8 @@ use rocksdb::{BlockBasedOptions, Cache, DBRecoveryMode, LogLevel, Options, ReadO
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// Two write buffers of 2 MiB: one filling, one being written out. 4 MiB at most.
-const WRITE_BUFFER: usize = 2 * MIB;
+/// Two write buffers of 1 MiB: one filling, one being written out. 2 MiB at most.
+const WRITE_BUFFER: usize = MIB;
 const WRITE_BUFFERS: i32 = 2;
 
 /// Blocks, and the indexes and filters of the tables, share this cache, so open tables cost nothing beside it.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // a module of several test programs, each of which uses its part
 
+pub mod footprint;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ pub fn bare(number: u32, ip: IpAddr) -> Node {
     Node::new(key(number).public_key(), Endpoint::new(ip, 30303, 30303))
 }
 
-/// A node with a signed record such as mainnet nodes have.
+/// A node with a signed record such as mainnet nodes have, as it is when it came from the network.
 pub fn signed(number: u32, ip: IpAddr, seq: u64) -> Node {
     let record = NodeRecord::builder()
         .seq(seq)
@@ -40,7 +42,7 @@ pub fn signed(number: u32, ip: IpAddr, seq: u64) -> Node {
         .insert_raw(b"snap", &[0xc0])
         .sign(&key(number))
         .unwrap();
-    Node::from_record(record).unwrap()
+    Node::from_record(NodeRecord::decode(record.raw()).unwrap()).unwrap()
 }
 
 pub fn pong(node: &Node, at: UnixTime) -> Write {
