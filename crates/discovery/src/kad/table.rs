@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
@@ -141,21 +140,6 @@ impl Table {
             }
         }
         closest.into_iter().cloned().collect()
-    }
-
-    /// All nodes for dialling: the heads of the buckets in random order, then the second ones, and so on.
-    pub fn random_nodes(&mut self) -> Vec<Node> {
-        let mut order: Vec<usize> = (0..BUCKETS).collect();
-        order.shuffle(&mut self.rng);
-        let buckets = || order.iter().filter_map(|at| self.buckets.get(*at));
-        let depth = buckets()
-            .map(|bucket| bucket.entries.len())
-            .max()
-            .unwrap_or(0);
-        (0..depth)
-            .flat_map(|row| buckets().filter_map(move |b| b.entries.get(row)))
-            .map(|e| e.node.clone())
-            .collect()
     }
 
     /// Takes in a node, or what is new about it.

@@ -24,6 +24,8 @@ pub enum Command {
     RequestEnr(Node),
     /// Find the nodes closest to a target: [`Reply::Found`]. With an empty table a refresh comes first.
     Lookup(Target),
+    /// The same for a random target, to meet nodes anywhere.
+    LookupRandom,
     /// Find something newer about a node than what is given: [`Reply::Resolved`].
     Resolve(Node),
     /// Refresh the table now, or wait for the refresh under way: [`Reply::Refreshed`].
@@ -101,16 +103,24 @@ impl V4Core {
             Command::RequestEnr(node) => self
                 .usable(&node)
                 .and_then(|()| self.submit(now, node, Job::Enr(EnrWant::Op(op)))),
-            Command::Lookup(target) if self.table.is_empty() => {
-                self.wait_for_refresh(now, Waiter::Lookup(op, target))
+            Command::Lookup(target) => self.look_up(now, op, target),
+            Command::LookupRandom => {
+                let target = self.lookups.random_target();
+                self.look_up(now, op, target)
             }
-            Command::Lookup(target) => self.start_lookup(target, Purpose::Op(op)),
             Command::Resolve(node) => self.resolve(now, op, node),
             Command::Refresh => self.wait_for_refresh(now, Waiter::Op(op)),
         };
         if let Err(error) = accepted {
             self.done(op, Err(error));
         }
+    }
+
+    fn look_up(&mut self, now: Now, op: OpId, target: Target) -> Result<(), RequestError> {
+        if self.table.is_empty() {
+            return self.wait_for_refresh(now, Waiter::Lookup(op, target));
+        }
+        self.start_lookup(target, Purpose::Op(op))
     }
 
     /// Asks the node itself first; if it is not there, the table and then the network.

@@ -274,6 +274,12 @@ impl V4Core {
         &self.table
     }
 
+    /// Whether the first refresh is over.
+    #[must_use]
+    pub const fn has_joined(&self) -> bool {
+        self.refresh.has_joined()
+    }
+
     /// A copy of the table for others.
     #[must_use]
     pub fn snapshot(&self) -> TableSnapshot {

@@ -1,0 +1,308 @@
+//! The task that owns the socket, the codec and the machine: drain the machine, arm one sleep at its deadline, wait for
+//! whatever comes first. Everything that blocks or is shared (the database, callers, readers) is behind a channel.
+#![allow(clippy::disallowed_methods)] // a driver: spawns the blocking read of the seeds and keeps its handle
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tercet_enode::NodeRecord;
+use tercet_machine::{Clock, Machine, MachineRng};
+use tercet_nodedb::{NodeDb, Seed, SeedQuery, StoreError, Write};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::kad::TableSnapshot;
+use crate::local::{EntryError, LocalNode};
+use crate::metrics::DiscoveryMetrics;
+use crate::socket::Socket;
+use crate::v4::codec::{self, MAX_PACKET, UnverifiedPacket};
+use crate::v4::{Command, OpId, Reply, RequestError, V4Core, V4Input, V4Output};
+
+/// Datagrams read in one turn, so that timers and callers get theirs.
+const MAX_READS: usize = 64;
+
+/// Operations under way for callers; each is one of the machine's, which has tighter limits of its own.
+pub const MAX_OPS: usize = 1024;
+
+/// What a handle asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Run {
+        command: Command,
+        reply: oneshot::Sender<Result<Reply, RequestError>>,
+    },
+    SetEntry {
+        key: Vec<u8>,
+        rlp: Bytes,
+        reply: oneshot::Sender<Result<(), EntryError>>,
+    },
+    SetTcpPort {
+        port: u16,
+        reply: oneshot::Sender<Result<(), EntryError>>,
+    },
+}
+
+/// What everybody may read at any time.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) record: watch::Sender<NodeRecord>,
+    pub(crate) table: watch::Sender<Arc<TableSnapshot>>,
+    pub(crate) metrics: watch::Sender<DiscoveryMetrics>,
+}
+
+pub(crate) struct Driver {
+    pub(crate) socket: Socket,
+    pub(crate) core: V4Core,
+    pub(crate) local: LocalNode,
+    pub(crate) db: NodeDb,
+    pub(crate) clock: Clock,
+    pub(crate) rng: MachineRng,
+    pub(crate) requests: mpsc::Receiver<Request>,
+    pub(crate) published: Published,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// What the task keeps beside its parts.
+#[derive(Default)]
+struct State {
+    ops: BTreeMap<OpId, oneshot::Sender<Result<Reply, RequestError>>>,
+    next_op: u64,
+    metrics: DiscoveryMetrics,
+    seeds: Option<JoinHandle<Result<Vec<Seed>, StoreError>>>,
+    expiring: bool,
+}
+
+/// What a turn of the loop woke up for.
+enum Event {
+    Cancelled,
+    Readable(io::Result<()>),
+    Writable(io::Result<()>),
+    Request(Option<Request>),
+    Seeds(Vec<Seed>),
+    Deadline,
+}
+
+impl Driver {
+    /// Runs until cancelled or until nobody holds a handle any more; then writes the live nodes to the database.
+    pub(crate) async fn run(mut self) {
+        let mut state = State::default();
+        let mut buffer = [0; MAX_PACKET + 1];
+        loop {
+            self.drain(&mut state);
+            self.publish(&mut state);
+            let deadline = self.core.deadline().map(|at| self.clock.instant(at).into());
+            let event = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => Event::Cancelled,
+                () = sleep_until(deadline) => Event::Deadline,
+                request = self.requests.recv() => Event::Request(request),
+                seeds = loaded(&mut state.seeds) => Event::Seeds(seeds),
+                ready = self.socket.writable(), if self.socket.has_queued() => Event::Writable(ready),
+                ready = self.socket.readable() => Event::Readable(ready),
+            };
+            match event {
+                Event::Cancelled | Event::Request(None) => break,
+                Event::Deadline => self.core.handle_timeout(self.clock.now()),
+                Event::Request(Some(request)) => self.on_request(&mut state, request),
+                Event::Seeds(seeds) => {
+                    state.seeds = None;
+                    self.core.handle(self.clock.now(), V4Input::Seeds(seeds));
+                }
+                Event::Writable(ready) => match ready {
+                    Ok(()) => self.socket.flush(&mut state.metrics),
+                    Err(error) => on_socket_error(&mut state, &error),
+                },
+                Event::Readable(ready) => match ready {
+                    Ok(()) => self.receive(&mut state, &mut buffer),
+                    Err(error) => on_socket_error(&mut state, &error),
+                },
+            }
+        }
+        self.core.handle(self.clock.now(), V4Input::Close);
+        self.drain(&mut state);
+        self.publish(&mut state);
+    }
+
+    /// Reads what has arrived; the machine's answers to each datagram go out before the next is looked at.
+    fn receive(&mut self, state: &mut State, buffer: &mut [u8]) {
+        for _ in 0..MAX_READS {
+            let (len, from) = match self.socket.try_receive(buffer) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return on_socket_error(state, &error),
+            };
+            state.metrics.datagrams_in += 1;
+            state.metrics.bytes_in += len as u64;
+            let now = self.clock.now();
+            // From the cheapest check to the dearest; the curve comes last.
+            if self.core.admit(now, from.ip()).is_err() {
+                continue;
+            }
+            let datagram = buffer.get(..len).unwrap_or_default();
+            let parsed = UnverifiedPacket::parse(datagram).and_then(|packet| {
+                if self.core.screen(now, from.ip(), &packet).is_err() {
+                    return Ok(None);
+                }
+                packet.verify().map(Some)
+            });
+            match parsed {
+                Ok(None) => {}
+                Ok(Some(packet)) => {
+                    let input = V4Input::Packet {
+                        from,
+                        key: packet.key,
+                        hash: packet.hash,
+                        message: packet.message,
+                    };
+                    self.core.handle(now, input);
+                    self.drain(state);
+                }
+                Err(error) => {
+                    state.metrics.undecodable += 1;
+                    tracing::trace!(%from, %error, "datagram dropped");
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, state: &mut State) {
+        while let Some(output) = self.core.poll() {
+            match output {
+                V4Output::Send { to, message, token } => {
+                    let (datagram, hash) = codec::encode(self.local.key(), &message);
+                    if let Some(token) = token {
+                        self.core
+                            .handle(self.clock.now(), V4Input::Sent { token, hash });
+                    }
+                    self.socket.send(to, datagram, &mut state.metrics);
+                }
+                V4Output::Write(write) => self.write(state, write),
+                V4Output::LoadSeeds { count, max_age } => {
+                    let mut exclude: Vec<_> = self
+                        .core
+                        .snapshot()
+                        .entries()
+                        .map(|entry| entry.node.id())
+                        .collect();
+                    exclude.push(self.local.record().id());
+                    let query = SeedQuery {
+                        count,
+                        max_age,
+                        now: self.clock.now().unix,
+                        exclude,
+                    };
+                    let (db, mut rng) = (self.db.clone(), self.rng.child("seeds"));
+                    state.seeds = Some(tokio::task::spawn_blocking(move || {
+                        db.seeds(&query, &mut rng)
+                    }));
+                }
+                V4Output::Done { op, result } => {
+                    if let Some(reply) = state.ops.remove(&op) {
+                        // A caller that has gone away does not want it any more.
+                        drop(reply.send(result));
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&self, state: &mut State, write: Write) {
+        if let Err(error) = self.db.write(write) {
+            state.metrics.database_busy += 1;
+            tracing::debug!(%error, "not written to the node database");
+        }
+    }
+
+    fn on_request(&mut self, state: &mut State, request: Request) {
+        match request {
+            Request::Run { command, reply } => {
+                if state.ops.len() >= MAX_OPS {
+                    drop(reply.send(Err(RequestError::Busy)));
+                    return;
+                }
+                let op = OpId(state.next_op);
+                state.next_op += 1;
+                state.ops.insert(op, reply);
+                self.core
+                    .handle(self.clock.now(), V4Input::Command { op, command });
+            }
+            Request::SetEntry { key, rlp, reply } => {
+                let changed = self.local.set_entry(key, rlp);
+                drop(reply.send(self.on_record_change(state, changed)));
+            }
+            Request::SetTcpPort { port, reply } => {
+                let changed = self.local.set_tcp_port(port);
+                drop(reply.send(self.on_record_change(state, changed)));
+            }
+        }
+    }
+
+    fn on_record_change(
+        &mut self,
+        state: &mut State,
+        changed: Result<bool, EntryError>,
+    ) -> Result<(), EntryError> {
+        if changed? {
+            let record = self.local.record().clone();
+            self.write(
+                state,
+                Write::LocalSeq {
+                    id: record.id(),
+                    seq: record.seq(),
+                },
+            );
+            self.core
+                .handle(self.clock.now(), V4Input::LocalRecord(record.clone()));
+            self.published.record.send_replace(record);
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, state: &mut State) {
+        let version = self.core.table().version();
+        if self.published.table.borrow().version != version {
+            self.published
+                .table
+                .send_replace(Arc::new(self.core.snapshot()));
+        }
+        state.metrics.v4 = self.core.counters();
+        self.published.metrics.send_replace(state.metrics);
+        if !state.expiring && self.core.has_joined() {
+            state.expiring = true;
+            self.db.start_expiry();
+        }
+    }
+}
+
+fn on_socket_error(state: &mut State, error: &io::Error) {
+    state.metrics.socket_errors += 1;
+    tracing::debug!(%error, "the UDP socket failed once");
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The seeds once they have been read. A database that cannot be read gives none: the node still has its boot nodes.
+async fn loaded(seeds: &mut Option<JoinHandle<Result<Vec<Seed>, StoreError>>>) -> Vec<Seed> {
+    let Some(task) = seeds else {
+        return std::future::pending().await;
+    };
+    match task.await {
+        Ok(Ok(seeds)) => seeds,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no seeds from the node database");
+            Vec::new()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the read of the seeds was cut off");
+            Vec::new()
+        }
+    }
+}

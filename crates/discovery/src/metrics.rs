@@ -1,0 +1,27 @@
+//! What the driver counts, as one plain value.
+
+use crate::v4::V4Counters;
+
+/// Counts since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct DiscoveryMetrics {
+    /// What the discv4 machine counted.
+    pub v4: V4Counters,
+    /// Datagrams read.
+    pub datagrams_in: u64,
+    /// Bytes in them.
+    pub bytes_in: u64,
+    /// Datagrams given to the system.
+    pub datagrams_out: u64,
+    /// Bytes in them.
+    pub bytes_out: u64,
+    /// Datagrams that are no discv4 packets.
+    pub undecodable: u64,
+    /// Datagrams dropped because 1024 were waiting to be sent.
+    pub out_queue_full: u64,
+    /// Datagrams the system refused to send, and failed reads.
+    pub socket_errors: u64,
+    /// Database writes refused because too many were waiting.
+    pub database_busy: u64,
+}

@@ -1,0 +1,263 @@
+//! The service over real sockets on loopback. Every wait is for an event, under one generous limit.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // a failure here is a failed test
+#![allow(clippy::disallowed_methods)] // tests spawn tasks and ask for randomness
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tercet_discovery::{
+    Discovery, DiscoveryConfig, EntryError, MAX_REQUESTS, RequestError, StartError, TableSnapshot,
+};
+use tercet_enode::{Endpoint, Node, NodeId, SecretKey};
+use tercet_machine::MachineRng;
+use tercet_nodedb::NodeDb;
+use tokio::net::UdpSocket;
+
+/// Far more than any of these takes; reached only by a bug.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn loopback() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
+}
+
+fn key() -> SecretKey {
+    SecretKey::generate(&mut MachineRng::from_system().unwrap())
+}
+
+fn config(bootnodes: Vec<Node>) -> DiscoveryConfig {
+    DiscoveryConfig::builder()
+        .listen(loopback())
+        .bootnodes(bootnodes)
+        .build()
+        .unwrap()
+}
+
+async fn start(bootnodes: Vec<Node>) -> Discovery {
+    Discovery::start(config(bootnodes), key(), NodeDb::memory().unwrap())
+        .await
+        .unwrap()
+}
+
+async fn until(discovery: &Discovery, done: impl FnMut(&TableSnapshot) -> bool) {
+    let mut done = done;
+    let mut table = discovery.table_watch();
+    let waited = tokio::time::timeout(LIMIT, table.wait_for(|table| done(table))).await;
+    assert!(
+        waited.is_ok(),
+        "table: {:#?}, counted: {:?}",
+        discovery.table(),
+        discovery.metrics()
+    );
+    waited.unwrap().unwrap();
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.expect("in time")
+}
+
+#[tokio::test]
+async fn two_nodes_find_each_other_and_know_their_records() {
+    let a = start(vec![]).await;
+    let b = start(vec![a.local_node()]).await;
+    for (one, other) in [(&a, &b), (&b, &a)] {
+        let record = other.local_record();
+        let known = |table: &TableSnapshot| {
+            table
+                .get(&record.id())
+                .is_some_and(|entry| entry.live && entry.node.record() == Some(&record))
+        };
+        until(one, known).await;
+    }
+    let pong = within(b.ping(a.local_node())).await.unwrap();
+    assert_eq!(pong.enr_seq, Some(a.local_record().seq()));
+    assert_eq!(pong.seen_as.udp, b.local_addr().port());
+    assert_eq!(
+        within(a.request_enr(b.local_node())).await.unwrap(),
+        b.local_record()
+    );
+    assert_eq!(within(a.resolve(b.local_node())).await, Ok(None));
+    within(a.shutdown()).await;
+    within(b.shutdown()).await;
+    assert_eq!(a.ping(b.local_node()).await, Err(RequestError::Closed));
+}
+
+#[tokio::test]
+async fn eight_nodes_that_know_the_first_all_find_each_other() {
+    let first = start(vec![]).await;
+    let mut nodes = vec![first];
+    for _ in 1..8 {
+        nodes.push(start(vec![nodes[0].local_node()]).await);
+    }
+    let ids: BTreeSet<NodeId> = nodes.iter().map(|node| node.local_record().id()).collect();
+    // Whoever looks for peers keeps the network moving.
+    let mut walks = tokio::task::JoinSet::new();
+    for node in &nodes {
+        let (mut walk, mut missing) = (node.random_nodes(), ids.clone());
+        missing.remove(&node.local_record().id());
+        walks.spawn(async move {
+            while !missing.is_empty() {
+                let node = walk.next().await.expect("discovery runs");
+                missing.remove(&node.id());
+            }
+        });
+    }
+    for node in &nodes {
+        until(node, |table| table.live_len() == 7).await;
+    }
+    while let Some(walked) = within(walks.join_next()).await {
+        walked.unwrap();
+    }
+    let target = nodes[5].local_record().public_key();
+    let found = within(nodes[2].lookup(target)).await.unwrap();
+    assert_eq!(found.first().map(Node::id), Some(target.node_id()));
+    for node in &nodes {
+        within(node.shutdown()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_walk_ends_with_the_service() {
+    let node = start(vec![]).await;
+    let mut walk = node.random_nodes();
+    let walking = tokio::spawn(async move { walk.next().await });
+    within(node.shutdown()).await;
+    assert_eq!(within(walking).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let taken = UdpSocket::bind(loopback()).await.unwrap();
+    let addr = taken.local_addr().unwrap();
+    let config = DiscoveryConfig::builder().listen(addr).build().unwrap();
+    let error = Discovery::start(config, key(), NodeDb::memory().unwrap())
+        .await
+        .unwrap_err();
+    assert!(matches!(&error, StartError::Bind { addr: named, .. } if *named == addr));
+    let text = error.to_string();
+    assert!(
+        text.contains(&addr.to_string()) && text.contains("in use"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_restarted_node_finds_its_way_back_through_seeds() {
+    let b = start(vec![]).await;
+    let (key, db) = (key(), NodeDb::memory().unwrap());
+    let a = Discovery::start(config(vec![b.local_node()]), key.clone(), db.clone())
+        .await
+        .unwrap();
+    let id = b.local_record().id();
+    until(&a, |table| table.get(&id).is_some_and(|entry| entry.live)).await;
+    let seq = a.local_record().seq();
+    within(a.shutdown()).await;
+
+    let again = Discovery::start(config(vec![]), key, db).await.unwrap();
+    assert!(again.local_record().seq() > seq);
+    until(&again, |table| {
+        table.get(&id).is_some_and(|entry| entry.live)
+    })
+    .await;
+    within(again.shutdown()).await;
+    within(b.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_changed_record_reaches_others() {
+    let a = start(vec![]).await;
+    let b = start(vec![a.local_node()]).await;
+    let id = b.local_record().id();
+    let seq = b.local_record().seq();
+    b.set_tcp_port(30303).await.unwrap();
+    b.set_entry(b"snap", Bytes::from_static(&[0xc0]))
+        .await
+        .unwrap();
+    b.set_entry(b"snap", Bytes::from_static(&[0xc0]))
+        .await
+        .unwrap();
+    assert_eq!(
+        b.local_record().seq(),
+        seq + 2,
+        "the same value again is no change"
+    );
+    assert!(matches!(
+        b.set_entry(b"ip", Bytes::from_static(&[0x80])).await,
+        Err(EntryError::Reserved)
+    ));
+    assert!(matches!(
+        b.set_entry(b"x", Bytes::from_static(&[0xc1])).await,
+        Err(EntryError::Record(_))
+    ));
+    assert_eq!(b.local_node().endpoint().tcp, 30303);
+    // Revalidation asks within seconds; a ping of theirs says it at once.
+    within(b.ping(a.local_node())).await.unwrap();
+    until(&a, |table| {
+        table
+            .get(&id)
+            .is_some_and(|entry| entry.node.seq() == seq + 2)
+    })
+    .await;
+    let known = a.table().get(&id).unwrap().node.clone();
+    assert!(known.record().unwrap().snap());
+    assert_eq!(known.endpoint().tcp, 30303);
+}
+
+#[tokio::test]
+async fn a_full_request_queue_is_busy() {
+    // One thread, so the driver does not run before all have been asked.
+    let node = start(vec![]).await;
+    let silent = UdpSocket::bind(loopback()).await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    let target = Node::new(key().public_key(), Endpoint::new(addr.ip(), addr.port(), 0));
+    let asked = (0..MAX_REQUESTS + 1).map(|_| node.ping(target.clone()));
+    let results = within(futures::future::join_all(asked)).await;
+    let count = |error| {
+        results
+            .iter()
+            .filter(|result| **result == Err(error))
+            .count()
+    };
+    // One too many for the queue; of the rest eight share one ping and the machine refuses the others.
+    assert_eq!(results.last(), Some(&Err(RequestError::Busy)));
+    assert_eq!(
+        count(RequestError::Timeout),
+        tercet_discovery::v4::MAX_WAITERS
+    );
+    assert_eq!(
+        count(RequestError::Busy),
+        MAX_REQUESTS + 1 - tercet_discovery::v4::MAX_WAITERS
+    );
+}
+
+#[tokio::test]
+async fn loopback_sources_are_not_throttled() {
+    let a = start(vec![]).await;
+    let b = start(vec![]).await;
+    for _ in 0..2 * tercet_discovery::v4::SOURCE_BURST {
+        within(b.ping(a.local_node())).await.unwrap();
+    }
+    assert_eq!(a.metrics().v4.dropped_rate, 0);
+}
+
+#[tokio::test]
+async fn junk_is_counted_and_harmless() {
+    let a = start(vec![]).await;
+    let b = start(vec![]).await;
+    let stranger = UdpSocket::bind(loopback()).await.unwrap();
+    for len in [0, 1, 97, 98, 1280, 1281, 2000] {
+        stranger
+            .send_to(&vec![0xa5; len], a.local_addr())
+            .await
+            .unwrap();
+    }
+    // Datagrams on loopback keep their order, so after this pong all have been read.
+    within(b.ping(a.local_node())).await.unwrap();
+    assert!(a.metrics().undecodable >= 7, "{:?}", a.metrics());
+}
