@@ -22,9 +22,14 @@ pub(crate) const MAX_BASE_MESSAGE: usize = 2048;
 /// Bytes asked of the transport at once while no large frame is under way; also the buffer of an idle connection.
 const READ_CHUNK: usize = 16 * 1024;
 
-/// Payloads up to this length are copied out of the read buffer: handing out a part of the buffer would keep all of
-/// it in memory for as long as the message lives. Concerns connections without snappy only.
-const COPY_BELOW: usize = 4 * 1024;
+/// A grown buffer up to this length, 2 MiB and some, is kept for the next large frame and goes with the next small one:
+/// getting it anew from the system takes half as long as opening the frame, or longer. It fits the usual limit of an
+/// answer in eth and snap. A longer one goes at once.
+const KEEP_CAPACITY: usize = (2 << 20) + READ_CHUNK;
+
+/// A payload is handed out as a part of the read buffer if it fills at least a fourth of it, else copied: a small
+/// part would keep all of the buffer in memory for as long as the message lives. Concerns connections without snappy.
+const MIN_SHARE: usize = 4;
 
 /// A received message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +108,8 @@ enum State {
 pub struct FrameReader {
     ingress: Ingress,
     buffer: BytesMut,
+    /// Bytes of the allocation under `buffer`, of which its capacity shows only what lies behind the read position.
+    allocated: usize,
     state: State,
     phase: Phase,
     limits: Vec<(Range<u64>, usize)>,
@@ -121,6 +128,7 @@ impl FrameReader {
     pub fn new(ingress: Ingress, leftover: BytesMut) -> Self {
         Self {
             ingress,
+            allocated: leftover.capacity(),
             buffer: leftover,
             state: State::Header,
             phase: Phase::BeforeHello,
@@ -169,7 +177,25 @@ impl FrameReader {
         if !self.buffer.try_reclaim(capacity - have) {
             let mut larger = BytesMut::with_capacity(capacity);
             larger.extend_from_slice(&self.buffer);
-            self.buffer = larger;
+            self.replace_buffer(larger);
+        }
+    }
+
+    fn replace_buffer(&mut self, buffer: BytesMut) {
+        self.allocated = buffer.capacity();
+        self.buffer = buffer;
+    }
+
+    /// Gives the memory of a burst back, once it is over. `wire` is the length of the frame just taken out.
+    fn shrink(&mut self, wire: usize) {
+        let over = match self.allocated {
+            0..=READ_CHUNK => false,
+            _ if wire > READ_CHUNK => self.allocated > KEEP_CAPACITY,
+            // What waits behind the frame is copied; much of it means that the burst goes on.
+            _ => self.buffer.len() <= READ_CHUNK,
+        };
+        if over {
+            self.replace_buffer(BytesMut::from(&self.buffer[..]));
         }
     }
 
@@ -181,7 +207,7 @@ impl FrameReader {
         let result = self.advance();
         if let Err(error) = &result {
             self.state = State::Failed(error.clone());
-            self.buffer = BytesMut::new();
+            self.replace_buffer(BytesMut::new());
         }
         result
     }
@@ -207,10 +233,7 @@ impl FrameReader {
         }
         let body = self.open_body(size)?;
         self.state = State::Header;
-        if wire > READ_CHUNK {
-            // A large frame has grown the buffer: what follows starts in a small one.
-            self.buffer = BytesMut::from(&self.buffer[..]);
-        }
+        self.shrink(wire);
         Ok(Some(body))
     }
 
@@ -253,7 +276,7 @@ impl FrameReader {
                     limit,
                 });
             }
-            false if payload.len() <= COPY_BELOW => Bytes::copy_from_slice(payload),
+            false if payload.len() < self.allocated / MIN_SHARE => Bytes::copy_from_slice(payload),
             false => {
                 let mut frame = self.buffer.split_to(padded + BLOCK);
                 frame.truncate(size);
@@ -269,8 +292,8 @@ impl FrameReader {
     }
 
     #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        self.buffer.capacity()
+    pub(crate) fn allocated(&self) -> usize {
+        self.allocated.max(self.buffer.capacity())
     }
 }
 

@@ -63,6 +63,14 @@ fn seal_body(body: &[u8]) -> Vec<u8> {
     wire
 }
 
+/// Bytes that do not compress.
+fn random_bytes(length: usize) -> Vec<u8> {
+    use rand::{RngExt, SeedableRng};
+    let mut bytes = vec![0; length];
+    rand::rngs::StdRng::seed_from_u64(1).fill(&mut bytes[..]);
+    bytes
+}
+
 #[test]
 fn frame_vectors_of_both_directions() {
     let v = vectors();
@@ -223,16 +231,16 @@ fn an_announced_frame_takes_no_memory_until_it_comes() {
     assert_eq!(receive(&mut reader, header, HEADER), Ok(vec![]));
     assert!(reader.buffer().remaining_mut() > 0);
     assert!(
-        reader.capacity() <= 16 * 1024,
+        reader.allocated() <= 16 * 1024,
         "16 MiB announced, {} taken",
-        reader.capacity()
+        reader.allocated()
     );
     // From then on at most twice what has come, and never more than the frame.
     let mut came = 0;
     for part in body.chunks(50_000) {
         assert!(came + part.len() == body.len() || receive(&mut reader, part, 9999) == Ok(vec![]));
         came += part.len();
-        assert!(reader.capacity() <= (2 * came).max(16 * 1024).min(body_len(MAX_FRAME)));
+        assert!(reader.allocated() <= (2 * came).max(16 * 1024).min(body_len(MAX_FRAME)));
     }
 }
 
@@ -240,9 +248,7 @@ fn an_announced_frame_takes_no_memory_until_it_comes() {
 fn the_read_buffer_shrinks_after_a_large_frame() {
     for snappy in [false, true] {
         let (mut writer, mut reader) = pair(snappy);
-        let random: Vec<u8> = (0..4u32 << 20)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let random = random_bytes(4 << 20);
         writer.queue(0x10, &Payload::from(random)).unwrap();
         let mut wire = writer.pending().to_vec();
         writer.sent(wire.len());
@@ -251,12 +257,47 @@ fn the_read_buffer_shrinks_after_a_large_frame() {
         let messages = receive(&mut reader, &wire, 100_000).unwrap();
         assert_eq!(messages.len(), 1);
         drop(messages);
-        assert!(reader.capacity() <= 2 * 16 * 1024, "{}", reader.capacity());
+        assert!(
+            reader.allocated() <= 2 * 16 * 1024,
+            "{}",
+            reader.allocated()
+        );
         assert_eq!(
             receive(&mut reader, &writer.pending()[20..], 100)
                 .unwrap()
                 .len(),
             1
+        );
+    }
+}
+
+#[test]
+fn a_grown_read_buffer_goes_with_the_next_small_frame() {
+    for snappy in [false, true] {
+        let (mut writer, mut reader) = pair(snappy);
+        let random = random_bytes(500_000);
+        for _ in 0..3 {
+            writer.queue(0x10, &Payload::from(random.clone())).unwrap();
+            assert_eq!(
+                receive(&mut reader, writer.pending(), usize::MAX)
+                    .unwrap()
+                    .len(),
+                1
+            );
+            writer.sent(usize::MAX);
+            reader.buffer();
+            assert!(
+                (500_000..600_000).contains(&reader.allocated()),
+                "kept, and not grown further"
+            );
+        }
+        writer.queue(0x11, &Payload::from(vec![1; 100])).unwrap();
+        let messages = receive(&mut reader, writer.pending(), usize::MAX).unwrap();
+        assert!(reader.allocated() <= 16 * 1024, "{}", reader.allocated());
+        assert!(
+            messages
+                .into_iter()
+                .all(|message| message.payload.is_unique())
         );
     }
 }
@@ -335,7 +376,7 @@ fn limits_of_messages_act_on_the_decompressed_length() {
         };
         assert_eq!(refused, expected, "0x21 had no limit of its own");
         assert_eq!(reader.decode(), Err(expected), "and so it stays");
-        assert_eq!(reader.capacity(), 0, "a failed reader keeps no memory");
+        assert_eq!(reader.allocated(), 0, "a failed reader keeps no memory");
     }
 }
 
