@@ -172,11 +172,7 @@ impl ServerDriver {
                         peer.disconnect(reason);
                     }
                 }
-                ServerOutput::Reject {
-                    conn,
-                    reason,
-                    cause: _,
-                } => self.reject(conn, reason),
+                ServerOutput::Reject { conn, reason } => self.reject(conn, reason),
                 ServerOutput::Close(conn) => {
                     self.conns.remove(&conn);
                     self.tasks.abort(conn);

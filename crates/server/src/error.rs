@@ -56,13 +56,12 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// The node's own record could not be extended with the TCP port or a
-    /// protocol's entry.
-    #[error("the node's own record cannot hold entry {key:?}")]
-    RecordEntry {
-        /// The entry's key.
-        key: Vec<u8>,
-    },
+    /// Discovery did not start; its error names the UDP address.
+    #[error(transparent)]
+    Discovery(#[from] tercet_discovery::StartError),
+    /// The node's record could not be given the TCP port.
+    #[error("the node's own record cannot be given the TCP port")]
+    Announce(#[from] tercet_discovery::EntryError),
     /// The node's own record could not be made.
     #[error("the node's own record cannot be made: {0}")]
     Record(#[from] RecordError),

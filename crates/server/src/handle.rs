@@ -36,7 +36,9 @@ pub(crate) struct ServerShared {
     pub(crate) cancel: CancellationToken,
     pub(crate) done: CancellationToken,
     pub(crate) discovery: Option<Discovery>,
+    /// As it was at the start; with discovery, discovery has the current one.
     pub(crate) node: Node,
+    pub(crate) record: NodeRecord,
     pub(crate) local_addr: SocketAddr,
 }
 
@@ -73,10 +75,10 @@ impl Server {
     }
 
     /// This node's signed record, current.
-    pub fn local_record(&self) -> Option<NodeRecord> {
+    pub fn local_record(&self) -> NodeRecord {
         match &self.shared.discovery {
-            Some(discovery) => Some(discovery.local_record()),
-            None => self.shared.node.record().cloned(),
+            Some(discovery) => discovery.local_record(),
+            None => self.shared.record.clone(),
         }
     }
 

@@ -1,10 +1,15 @@
 //! A devp2p server: whom to dial, whom to let in, and peers that run any sub-protocol.
-#![allow(dead_code)] // the run loop that uses these parts joins them with discovery's handle
 mod admission;
+#[cfg(feature = "tokio")]
+mod config;
 mod core;
 mod dial;
+#[cfg(feature = "tokio")]
+mod driver;
 mod error;
 mod event;
+#[cfg(feature = "tokio")]
+mod handle;
 mod limits;
 #[cfg(feature = "tokio")]
 mod metrics;
@@ -12,12 +17,22 @@ mod peer;
 mod peers;
 #[cfg(feature = "tokio")]
 mod protocol;
+#[cfg(feature = "tokio")]
+mod setup;
+#[cfg(feature = "tokio")]
+mod start;
 
 pub use admission::Netrestrict;
+#[cfg(feature = "tokio")]
+pub use config::{MAX_CLIENT_ID, Nat, ServerConfig, ServerConfigBuilder};
 pub use core::{ConnId, CoreConfig, STALL, ServerCore, ServerInput, ServerOutput};
 pub use dial::{Backoff, DialKind, DialTarget, DialTask, MAX_CANDIDATE_RUN, ResolveTask};
 pub use error::CommandError;
+#[cfg(feature = "tokio")]
+pub use error::{ConfigError, StartError};
 pub use event::{DialError, DropReason, RefuseReason, ServerEvent};
+#[cfg(feature = "tokio")]
+pub use handle::Server;
 pub use limits::{Limits, MAX_NAMED_NODES, Timeouts};
 #[cfg(feature = "tokio")]
 pub use metrics::ServerMetrics;

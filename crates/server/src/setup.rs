@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use tercet_enode::{PublicKey, SecretKey};
 use tercet_rlpx::{
-    Authenticated, DisconnectReason, HandshakeError, Hello, HelloDecodeError, HelloError,
-    RlpxStream, StreamError,
+    AuthError, Authenticated, DisconnectReason, HandshakeError, Hello, HelloDecodeError,
+    HelloError, RlpxStream, StreamError,
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::admission::Netrestrict;
 use crate::dial::DialTarget;
-use crate::event::DialError;
+use crate::event::{DialError, RefuseReason};
 
 /// What every dial needs.
 #[derive(Debug, Clone)]
@@ -149,6 +149,7 @@ fn handshake_error(error: HandshakeError) -> DialError {
         HandshakeError::Io(error) => DialError::Io(error.kind()),
         HandshakeError::Closed => DialError::Io(io::ErrorKind::UnexpectedEof),
         HandshakeError::Timeout => DialError::SetupTimeout,
+        HandshakeError::Auth(AuthError::OwnKey) => DialError::Rejected(RefuseReason::Itself),
         _ => DialError::Handshake,
     }
 }

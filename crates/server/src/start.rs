@@ -38,7 +38,7 @@ pub(crate) async fn start(
     db: NodeDb,
 ) -> Result<Server, StartError> {
     let hello = hello(&config, &protocols)?;
-    let discovery = match discovery_config(&config) {
+    let discovery = match discovery_config(&config, &protocols) {
         Some(settings) => Some(Discovery::start(settings, config.key.clone(), db.clone()).await?),
         None => None,
     };
@@ -65,13 +65,12 @@ async fn bind(
 ) -> Result<(Server, ServerDriver), StartError> {
     let listener = listen(config.listen).await?;
     let local_addr = local_addr(&listener, config.listen)?;
-    let entries: Vec<_> = protocols.iter().flat_map(|p| p.record_entries()).collect();
-    let node = match discovery {
+    let (node, record) = match discovery {
         Some(discovery) => {
-            announce(discovery, local_addr.port(), entries).await?;
-            discovery.local_node()
+            discovery.set_tcp_port(local_addr.port()).await?;
+            (discovery.local_node(), discovery.local_record())
         }
-        None => own_node(&config, local_addr, entries, db)?,
+        None => own_node(&config, local_addr, entries(&protocols), db)?,
     };
     let mut core = core(&config, &protocols, discovery.is_some())?;
     let clock = Clock::start();
@@ -93,6 +92,7 @@ async fn bind(
         done: CancellationToken::new(),
         discovery: discovery.clone(),
         node,
+        record,
         local_addr,
     };
     let links = Links {
@@ -158,25 +158,6 @@ fn local_addr(listener: &TcpListener, addr: SocketAddr) -> Result<SocketAddr, St
         .map_err(|source| StartError::Tcp { addr, source })
 }
 
-/// Completes the record that discovery publishes.
-async fn announce(
-    discovery: &Discovery,
-    port: u16,
-    entries: Vec<(Vec<u8>, Bytes)>,
-) -> Result<(), StartError> {
-    if discovery.set_tcp_port(port).await.is_err() {
-        return Err(StartError::RecordEntry {
-            key: b"tcp".to_vec(),
-        });
-    }
-    for (key, value) in entries {
-        if discovery.set_entry(&key, value).await.is_err() {
-            return Err(StartError::RecordEntry { key });
-        }
-    }
-    Ok(())
-}
-
 /// This node without discovery: its address as far as it is configured, else
 /// loopback, and a record that nobody fetches but everybody can be given.
 fn own_node(
@@ -184,7 +165,7 @@ fn own_node(
     listen: SocketAddr,
     entries: Vec<(Vec<u8>, Bytes)>,
     db: &NodeDb,
-) -> Result<Node, StartError> {
+) -> Result<(Node, NodeRecord), StartError> {
     let ip = match config.nat {
         Nat::ExtIp(ip) => ip,
         Nat::None if listen.ip().is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -202,7 +183,8 @@ fn own_node(
     let record = record.sign(&config.key)?;
     let node = Node::new(config.key.public_key(), Endpoint::new(ip, 0, listen.port()));
     // The record is this key's own, so it is never refused.
-    Ok(node.clone().with_record(record).unwrap_or(node))
+    let node = node.clone().with_record(record.clone()).unwrap_or(node);
+    Ok((node, record))
 }
 
 fn netrestrict(config: &ServerConfig) -> Netrestrict {
@@ -234,8 +216,29 @@ fn core(
     Ok(ServerCore::new(settings, rng))
 }
 
-/// Discovery's configuration with what the server knows: the announced address
-/// and the allowed networks.
-fn discovery_config(config: &ServerConfig) -> Option<DiscoveryConfig> {
-    config.discovery.clone()
+/// What the protocols add to the node's record.
+fn entries(protocols: &[Arc<dyn Protocol>]) -> Vec<(Vec<u8>, Bytes)> {
+    protocols
+        .iter()
+        .flat_map(|protocol| protocol.record_entries())
+        .collect()
+}
+
+/// Discovery's configuration with what the server knows: the announced address,
+/// the TCP port unless the system is to choose it, the allowed networks and the
+/// protocols' entries.
+fn discovery_config(
+    config: &ServerConfig,
+    protocols: &[Arc<dyn Protocol>],
+) -> Option<DiscoveryConfig> {
+    let mut settings = config.discovery.clone()?;
+    if let Nat::ExtIp(ip) = config.nat {
+        settings.advertised_ip = Some(ip);
+    }
+    if config.netrestrict.is_some() {
+        settings.netrestrict = config.netrestrict.clone();
+    }
+    settings.tcp_port = config.listen.port();
+    settings.entries.extend(entries(protocols));
+    Some(settings)
 }

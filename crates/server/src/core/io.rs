@@ -6,7 +6,7 @@ use tercet_enode::{Node, NodeId, PublicKey};
 use tercet_rlpx::{Capability, DisconnectReason};
 
 use crate::dial::{DialTask, ResolveTask};
-use crate::event::{DialError, DropReason, RefuseReason, ServerEvent};
+use crate::event::{DialError, DropReason, ServerEvent};
 use crate::peer::PeerInfo;
 use crate::peers::penalty::Rule;
 
@@ -88,8 +88,6 @@ pub enum ServerOutput {
         conn: ConnId,
         /// What the remote is told.
         reason: DisconnectReason,
-        /// What it is refused for.
-        cause: RefuseReason,
     },
     /// Exchange Hellos; report `Greeted` or `SetupFailed`.
     Hello(ConnId),

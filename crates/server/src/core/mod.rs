@@ -110,8 +110,9 @@ impl ServerCore {
 
     /// A name for the next accepted connection.
     pub fn next_conn(&mut self) -> ConnId {
-        self.next_conn += 1;
-        ConnId(self.next_conn)
+        let conn = self.unused_conn();
+        self.next_conn = conn.0;
+        conn
     }
 
     /// The peers, oldest first.
@@ -199,7 +200,8 @@ impl ServerCore {
         true
     }
 
-    /// Refuses what is in set-up, disconnects every peer and dials no more.
+    /// Disconnects every peer and dials no more. A connection that is at Hello
+    /// is refused when that is over, so that its remote is told.
     pub fn shutdown(&mut self) {
         self.closing = true;
         for conn in self.conns.ids() {
@@ -208,11 +210,19 @@ impl ServerCore {
             };
             match &state.stage {
                 Stage::Dialing(_) | Stage::Handshaking => self.abandon(conn),
-                Stage::Greeting { .. } | Stage::Waiting(_) => {
-                    self.reject(conn, RefuseReason::ShuttingDown);
-                }
+                Stage::Waiting(_) => self.reject(conn, RefuseReason::ShuttingDown),
                 Stage::Running(..) => self.leave(conn, DisconnectReason::Quitting),
-                Stage::Refused(_) | Stage::Leaving(..) => {}
+                Stage::Greeting { .. } | Stage::Refused(_) | Stage::Leaving(..) => {}
+            }
+        }
+    }
+
+    /// Gives up what is still at Hello: its remote has had time enough.
+    pub fn abandon_setups(&mut self) {
+        for conn in self.conns.ids() {
+            let stage = self.conns.get(conn).map(|state| &state.stage);
+            if matches!(stage, Some(Stage::Greeting { .. })) {
+                self.abandon(conn);
             }
         }
     }
@@ -449,11 +459,8 @@ impl ServerCore {
         state.stage = Stage::Refused(id);
         match cause.disconnect_reason() {
             Some(reason) => {
-                self.outputs.push_back(ServerOutput::Reject {
-                    conn,
-                    reason,
-                    cause,
-                });
+                self.outputs
+                    .push_back(ServerOutput::Reject { conn, reason });
             }
             None => self.abandon(conn),
         }
@@ -549,13 +556,21 @@ impl ServerCore {
         if self.closing || self.bans.contains(now, &node.id()) {
             return Ok(());
         }
-        let conn = self.next_conn();
-        let task = self.dial.handle_candidate(now, conn, node, &self.conns)?;
+        let task = self
+            .dial
+            .handle_candidate(now, self.unused_conn(), node, &self.conns)?;
         self.start(now, task);
         Ok(())
     }
 
+    /// The name the next connection will have. Only taken when it is used, so
+    /// that asking in vain leaves no trace.
+    fn unused_conn(&self) -> ConnId {
+        ConnId(self.next_conn + 1)
+    }
+
     fn start(&mut self, now: MonoTime, task: DialTask) {
+        self.next_conn = self.next_conn.max(task.conn.0);
         let addr = match &task.target {
             crate::dial::DialTarget::Addr(addr) => Some(*addr),
             crate::dial::DialTarget::Dns { .. } => None,
@@ -577,8 +592,7 @@ impl ServerCore {
     fn advance(&mut self, now: MonoTime) {
         self.dial.handle_timeout(now);
         while !self.closing {
-            let conn = self.next_conn();
-            match self.dial.poll(now, conn, &self.conns) {
+            match self.dial.poll(now, self.unused_conn(), &self.conns) {
                 Some(StaticWork::Dial(task)) => {
                     debug_assert_eq!(task.kind, DialKind::Static);
                     self.start(now, task);
@@ -676,3 +690,6 @@ fn cut(mut text: String, max: usize) -> String {
     text.truncate(end.unwrap_or(0));
     text
 }
+
+#[cfg(test)]
+mod tests;

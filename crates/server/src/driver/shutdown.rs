@@ -15,16 +15,15 @@ impl ServerDriver {
         self.candidates.stop();
         self.links.commands.close();
         self.core.shutdown();
-        let limit = self
-            .local
-            .timeouts
-            .join
-            .max(tercet_rlpx::DISCONNECT_TIMEOUT)
-            + GRACE;
-        if tokio::time::timeout(limit, self.drain()).await.is_err() {
-            tracing::warn!("connections did not end in time and are cut off");
-            self.tasks.stop().await;
+        let polite = tercet_rlpx::DISCONNECT_TIMEOUT;
+        if tokio::time::timeout(polite, self.drain()).await.is_err() {
+            self.core.abandon_setups();
+            let rest = self.local.timeouts.join.saturating_sub(polite) + GRACE;
+            if tokio::time::timeout(rest, self.drain()).await.is_err() {
+                tracing::warn!("connections did not end in time and are cut off");
+            }
         }
+        self.tasks.stop().await;
         if let Some(discovery) = &self.discovery {
             discovery.shutdown().await;
         }

@@ -24,3 +24,6 @@ pub use io::{
     ProtocolIo, ProtocolSender, SendError,
 };
 pub use ping_loop::PING_BURST;
+
+#[cfg(test)]
+mod tests;
