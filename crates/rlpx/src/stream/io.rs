@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Bytes thrown away at once while waiting for a peer to close.
 const DISCARD_CHUNK: usize = 4096;
@@ -46,8 +46,14 @@ pub(super) fn poll_shutdown<S: AsyncWrite + Unpin>(
     Pin::new(io).poll_shutdown(cx)
 }
 
-/// Reads until the remote closes or the connection breaks, and throws it away.
-pub(super) async fn discard_until_closed<S: AsyncRead + Unpin>(io: &mut S) {
+/// Reads and throws away what comes; ready once the remote has closed or the connection is broken.
+pub(super) fn poll_discard<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>) -> Poll<()> {
     let mut chunk = [0; DISCARD_CHUNK];
-    while io.read(&mut chunk).await.is_ok_and(|read| read > 0) {}
+    loop {
+        let mut read = ReadBuf::new(&mut chunk);
+        let result = ready!(Pin::new(&mut *io).poll_read(cx, &mut read));
+        if result.is_err() || read.filled().is_empty() {
+            return Poll::Ready(());
+        }
+    }
 }

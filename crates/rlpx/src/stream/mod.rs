@@ -252,12 +252,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             .queue_last(p2p::DISCONNECT, &reason.to_payload())
             .map_err(std::io::Error::other)?;
         let sent = async {
-            poll_fn(|cx| self.poll_flush(cx)).await?;
+            poll_fn(|cx| {
+                let flushed = self.poll_flush(cx);
+                if flushed.is_pending() {
+                    // The remote may be unable to read before what it is sending has been taken.
+                    let _ = io::poll_discard(&mut self.io, cx);
+                }
+                flushed
+            })
+            .await?;
             poll_fn(|cx| io::poll_shutdown(&mut self.io, cx)).await
         };
         // `timeout_at` polls once even when the deadline has passed, so a refused peer is told in any case.
         tokio::time::timeout_at(deadline, sent).await??;
-        let _ = tokio::time::timeout_at(deadline, io::discard_until_closed(&mut self.io)).await;
+        let closed = poll_fn(|cx| io::poll_discard(&mut self.io, cx));
+        // Whether the remote closes or not, we do so now.
+        let _ = tokio::time::timeout_at(deadline, closed).await;
         Ok(())
     }
 }
