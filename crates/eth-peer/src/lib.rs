@@ -1,1 +1,5 @@
 //! .
+mod fork_id;
+pub mod limits;
+pub mod wire;
+pub use fork_id::*;
