@@ -75,7 +75,10 @@ impl ForkSchedule {
         forks.sort_unstable();
         forks.dedup();
         let blocks = forks.len();
-        let mut times: Vec<u64> = times.into_iter().filter(|&time| time > genesis_time).collect();
+        let mut times: Vec<u64> = times
+            .into_iter()
+            .filter(|&time| time > genesis_time)
+            .collect();
         times.sort_unstable();
         times.dedup();
         forks.append(&mut times);
@@ -87,7 +90,12 @@ impl ForkSchedule {
             hash += fork;
             sums.push(hash);
         }
-        ForkSchedule { forks, blocks, sums, threshold: TIMESTAMP_THRESHOLD }
+        ForkSchedule {
+            forks,
+            blocks,
+            sums,
+            threshold: TIMESTAMP_THRESHOLD,
+        }
     }
 
     /// The schedule in a genesis file, given the hash of its block. As in geth
@@ -104,7 +112,12 @@ impl ForkSchedule {
                 .filter_map(|(_, value)| number(value))
                 .collect()
         };
-        Self::new(genesis_hash, genesis.timestamp, with_suffix("Block"), with_suffix("Time"))
+        Self::new(
+            genesis_hash,
+            genesis.timestamp,
+            with_suffix("Block"),
+            with_suffix("Time"),
+        )
     }
 
     /// Replaces [`TIMESTAMP_THRESHOLD`].
@@ -134,7 +147,11 @@ impl ForkSchedule {
             Some(state) if state == passed => {
                 // The same forks: but a next fork that we have passed without
                 // knowing of it means the chains part there.
-                let at = if self.is_block(passed) { head.number } else { head.timestamp };
+                let at = if self.is_block(passed) {
+                    head.number
+                } else {
+                    head.timestamp
+                };
                 let reached = at >= remote.next
                     || (remote.next > self.threshold && head.timestamp >= remote.next);
                 if remote.next != 0 && reached {
@@ -162,7 +179,11 @@ impl ForkSchedule {
             .iter()
             .enumerate()
             .take_while(|&(index, &fork)| {
-                fork <= if self.is_block(index) { head.number } else { head.timestamp }
+                fork <= if self.is_block(index) {
+                    head.number
+                } else {
+                    head.timestamp
+                }
             })
             .count()
     }

@@ -17,7 +17,12 @@ fn hex(value: &Value) -> Vec<u8> {
 }
 
 fn numbers(value: &Value) -> Vec<u64> {
-    value.as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| n.as_u64().unwrap())
+        .collect()
 }
 
 fn schedule(table: &Value, genesis: &Value) -> ForkSchedule {
@@ -30,7 +35,10 @@ fn schedule(table: &Value, genesis: &Value) -> ForkSchedule {
 }
 
 fn point(case: &Value) -> ForkPoint {
-    ForkPoint { number: case["head"].as_u64().unwrap(), timestamp: case["time"].as_u64().unwrap() }
+    ForkPoint {
+        number: case["head"].as_u64().unwrap(),
+        timestamp: case["time"].as_u64().unwrap(),
+    }
 }
 
 #[test]
@@ -39,7 +47,10 @@ fn built_in_networks_have_the_tables_of_the_vectors() {
     for network in Network::ALL {
         let table = &vectors["networks"][network.name];
         assert_eq!(table["chain_id"].as_u64(), Some(network.chain_id));
-        assert_eq!(hex(&table["genesis_hash"]), network.genesis_hash().as_slice());
+        assert_eq!(
+            hex(&table["genesis_hash"]),
+            network.genesis_hash().as_slice()
+        );
         let forks = network.forks();
         assert_eq!(forks, schedule(table, &table["genesis_hash"]));
     }
@@ -56,14 +67,24 @@ fn every_id_of_every_network() {
             // The id in force from the fork before it.
             let before = index.checked_sub(1).map_or(0, |last| forks.forks[last]);
             let head = if index <= forks.blocks {
-                ForkPoint { number: before, timestamp: 0 }
+                ForkPoint {
+                    number: before,
+                    timestamp: 0,
+                }
             } else {
-                ForkPoint { number: u64::MAX, timestamp: before }
+                ForkPoint {
+                    number: u64::MAX,
+                    timestamp: before,
+                }
             };
             let fork_id = forks.fork_id(head);
             assert_eq!(fork_id.hash, hash(&id["hash"]), "{name} {index}");
             assert_eq!(fork_id.next, id["next"].as_u64().unwrap(), "{name} {index}");
-            assert_eq!(alloy_rlp::encode(fork_id), hex(&id["rlp"]), "{name} {index}");
+            assert_eq!(
+                alloy_rlp::encode(fork_id),
+                hex(&id["rlp"]),
+                "{name} {index}"
+            );
             count += 1;
         }
     }
@@ -88,11 +109,17 @@ fn creation() {
             count += 1;
         }
     }
-    assert_eq!(count, 14 + 12 + 13 + 4 + 38 + 16 + 14 + 10 + creation_eip6122_cases());
+    assert_eq!(
+        count,
+        14 + 12 + 13 + 4 + 38 + 16 + 14 + 10 + creation_eip6122_cases()
+    );
 }
 
 fn creation_eip6122_cases() -> usize {
-    vectors()["creation"]["eip6122"]["cases"].as_array().unwrap().len()
+    vectors()["creation"]["eip6122"]["cases"]
+        .as_array()
+        .unwrap()
+        .len()
 }
 
 #[test]
@@ -102,7 +129,10 @@ fn a_time_fork_after_block_forks_that_never_came() {
     let table = &vectors["creation"]["eip6122"];
     let genesis = B256::from_slice(&hex(&table["genesis"]));
     let forks = ForkSchedule::new(genesis, 0, [1_150_000], [1_668_000_000]);
-    let head = ForkPoint { number: 1_150_000, timestamp: 1_668_000_000 };
+    let head = ForkPoint {
+        number: 1_150_000,
+        timestamp: 1_668_000_000,
+    };
     assert_eq!(forks.fork_id(head).hash, hash(&table["example"]["hash"]));
 }
 
@@ -116,7 +146,10 @@ fn expect(text: &Value) -> Result<(), ForkIdError> {
 }
 
 fn remote(case: &Value) -> ForkId {
-    ForkId { hash: hash(&case["remote_hash"]), next: case["remote_next"].as_u64().unwrap() }
+    ForkId {
+        hash: hash(&case["remote_hash"]),
+        next: case["remote_next"].as_u64().unwrap(),
+    }
 }
 
 #[test]
@@ -151,8 +184,13 @@ fn both_thresholds() {
         numbers(&table["block_forks"]),
         [],
     );
-    let alloy = geth.clone().with_timestamp_threshold(ALLOY_TIMESTAMP_THRESHOLD);
-    assert_eq!(vectors["timestamp_threshold"]["geth"].as_u64(), Some(TIMESTAMP_THRESHOLD));
+    let alloy = geth
+        .clone()
+        .with_timestamp_threshold(ALLOY_TIMESTAMP_THRESHOLD);
+    assert_eq!(
+        vectors["timestamp_threshold"]["geth"].as_u64(),
+        Some(TIMESTAMP_THRESHOLD)
+    );
     assert_eq!(
         vectors["timestamp_threshold"]["alloy_reth"].as_u64(),
         Some(ALLOY_TIMESTAMP_THRESHOLD)
@@ -187,7 +225,10 @@ fn forks_at_or_before_the_genesis_time_do_not_count() {
     for case in group["cases"].as_array().unwrap() {
         let times = [offset(&case["shanghai"]), offset(&case["cancun"])];
         let forks = ForkSchedule::new(genesis, time, [], times);
-        let id = forks.fork_id(ForkPoint { number: 0, timestamp: time });
+        let id = forks.fork_id(ForkPoint {
+            number: 0,
+            timestamp: time,
+        });
         assert_eq!(id.hash, ForkHash::from(genesis));
         assert_eq!(id.next, offset(&case["next"]));
     }
@@ -197,7 +238,10 @@ fn forks_at_or_before_the_genesis_time_do_not_count() {
 fn encodings() {
     let vectors = vectors();
     for case in vectors["rlp"].as_array().unwrap() {
-        let id = ForkId { hash: hash(&case["hash"]), next: case["next"].as_u64().unwrap() };
+        let id = ForkId {
+            hash: hash(&case["hash"]),
+            next: case["next"].as_u64().unwrap(),
+        };
         let rlp = hex(&case["rlp"]);
         assert_eq!(alloy_rlp::encode(id), rlp);
         assert_eq!(alloy_rlp::decode_exact::<ForkId>(&rlp).unwrap(), id);
@@ -205,7 +249,10 @@ fn encodings() {
         assert_eq!(decode_record_entry(&entry).unwrap(), id);
     }
     let extra = hex(&vectors["enr_entry_with_extra"]["value_rlp"]);
-    let id = ForkId { hash: ForkHash([0xde, 0xad, 0xbe, 0xef]), next: 0xbadd_cafe };
+    let id = ForkId {
+        hash: ForkHash([0xde, 0xad, 0xbe, 0xef]),
+        next: 0xbadd_cafe,
+    };
     assert_eq!(decode_record_entry(&extra).unwrap(), id);
     assert!(decode_record_entry(&[0xc0]).is_err());
     assert!(decode_record_entry(&[]).is_err());
@@ -228,13 +275,19 @@ fn a_genesis_file_names_its_forks() {
     .unwrap();
     let genesis_hash = B256::repeat_byte(1);
     let forks = ForkSchedule::from_genesis(&genesis, genesis_hash);
-    assert_eq!(forks, ForkSchedule::new(genesis_hash, 0, [7, 9], [200, 300]));
+    assert_eq!(
+        forks,
+        ForkSchedule::new(genesis_hash, 0, [7, 9], [200, 300])
+    );
 }
 
 #[test]
 fn a_node_at_block_zero_accepts_later_nodes_of_its_chain() {
     let forks = Network::MAINNET.forks();
-    let latest = forks.fork_id(ForkPoint { number: u64::MAX, timestamp: u64::MAX });
+    let latest = forks.fork_id(ForkPoint {
+        number: u64::MAX,
+        timestamp: u64::MAX,
+    });
     assert_eq!(latest.next, 0);
     assert_eq!(forks.validate(ForkPoint::default(), latest), Ok(()));
     let other = Network::HOODI.forks().fork_id(ForkPoint::default());

@@ -55,7 +55,11 @@ impl GetBlockHeaders {
         self.skip.encode(&mut query);
         u8::from(self.reverse).encode(&mut query);
         let mut items = Vec::with_capacity(query.len() + 3);
-        RlpHeader { list: true, payload_length: query.len() }.encode(&mut items);
+        RlpHeader {
+            list: true,
+            payload_length: query.len(),
+        }
+        .encode(&mut items);
         items.extend_from_slice(&query);
         with_request_id(self.request_id, &items)
     }
@@ -114,7 +118,10 @@ impl HashRequest {
         let request_id = u64::decode(&mut fields)?;
         let list = RlpHeader::decode_bytes(&mut fields, true)?;
         finished(fields)?;
-        Ok(HashRequest { request_id, hashes: decode_hashes(list, keep)?.0 })
+        Ok(HashRequest {
+            request_id,
+            hashes: decode_hashes(list, keep)?.0,
+        })
     }
 }
 
@@ -139,7 +146,11 @@ pub(super) fn decode_hashes(list: &[u8], keep: usize) -> Result<(Vec<B256>, usiz
 pub(super) fn with_request_id(request_id: u64, items: &[u8]) -> Vec<u8> {
     let payload_length = request_id.length() + items.len();
     let mut out = Vec::with_capacity(payload_length + 5);
-    RlpHeader { list: true, payload_length }.encode(&mut out);
+    RlpHeader {
+        list: true,
+        payload_length,
+    }
+    .encode(&mut out);
     request_id.encode(&mut out);
     out.extend_from_slice(items);
     out
@@ -188,7 +199,11 @@ impl RawReply {
     pub fn encode<I: AsRef<[u8]>>(request_id: u64, items: &[I]) -> Vec<u8> {
         let payload_length: usize = items.iter().map(|item| item.as_ref().len()).sum();
         let mut list = Vec::with_capacity(payload_length + 5);
-        RlpHeader { list: true, payload_length }.encode(&mut list);
+        RlpHeader {
+            list: true,
+            payload_length,
+        }
+        .encode(&mut list);
         for item in items {
             list.extend_from_slice(item.as_ref());
         }

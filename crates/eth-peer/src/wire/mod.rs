@@ -9,8 +9,8 @@ mod status;
 mod txs;
 
 pub use blocks::{
-    Block, BlockBody, BlockTransaction, GetBlockHeaders, HashRequest, RawReply,
-    decode_body, decode_headers, request_id,
+    Block, BlockBody, BlockTransaction, GetBlockHeaders, HashRequest, RawReply, decode_body,
+    decode_headers, request_id,
 };
 pub use receipts::{decode_receipts, encode_receipts};
 pub use status::{BlockRange, Status, Status68, Status69};
@@ -20,7 +20,8 @@ pub use txs::{
     encode_pooled_transactions, encode_transactions,
 };
 
-use alloy_rlp::Header as RlpHeader;
+use alloy_eips::eip2718::Decodable2718;
+use alloy_rlp::{Decodable, Header as RlpHeader};
 use std::fmt;
 
 /// The versions of eth spoken here, newest last.
@@ -171,7 +172,11 @@ fn whole_list(mut message: &[u8]) -> Result<&[u8], DecodeError> {
 
 /// Nothing may follow.
 fn finished(rest: &[u8]) -> Result<(), DecodeError> {
-    if rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes(rest.len())) }
+    if rest.is_empty() {
+        Ok(())
+    } else {
+        Err(DecodeError::TrailingBytes(rest.len()))
+    }
 }
 
 /// Takes the next item, header included, off `payload`.
@@ -185,6 +190,34 @@ fn next_item<'a>(payload: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
         .ok_or(DecodeError::Rlp(alloy_rlp::Error::InputTooShort))?;
     *payload = rest;
     Ok(item)
+}
+
+/// Decodes an item that is a transaction or receipt: a list in the legacy form,
+/// a byte string in the typed one. The item's own length is binding; the typed
+/// decoders by themselves would read past it.
+fn decode_enveloped<T: Decodable + Decodable2718>(item: &[u8]) -> alloy_rlp::Result<T> {
+    let mut rest = item;
+    let value = if item
+        .first()
+        .is_some_and(|&first| first >= alloy_rlp::EMPTY_LIST_CODE)
+    {
+        T::decode(&mut rest)?
+    } else {
+        rest = RlpHeader::decode_bytes(&mut rest, false)?;
+        // A list inside the string would be the legacy form in disguise.
+        if rest
+            .first()
+            .is_none_or(|&kind| kind >= alloy_rlp::EMPTY_STRING_CODE)
+        {
+            return Err(alloy_rlp::Error::Custom("no transaction type"));
+        }
+        T::decode_2718(&mut rest).map_err(alloy_rlp::Error::from)?
+    };
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(alloy_rlp::Error::UnexpectedLength)
+    }
 }
 
 #[cfg(test)]

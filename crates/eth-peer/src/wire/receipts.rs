@@ -2,7 +2,7 @@
 //! eth/68; as `[type, status-or-root, gas, logs]` without bloom from eth/69
 //! (EIP-7642). Checking them against a header's root is in the chain module.
 
-use super::{DecodeError, EthVersion, finished, whole_list};
+use super::{DecodeError, EthVersion, decode_enveloped, finished, next_item, whole_list};
 use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, TxReceipt, TxType};
 use alloy_primitives::Log;
 use alloy_rlp::{Decodable, Encodable, Header as RlpHeader};
@@ -17,7 +17,11 @@ pub fn encode_receipts(version: EthVersion, receipts: &[ReceiptEnvelope]) -> Vec
         }
     }
     let mut out = Vec::with_capacity(payload.len() + 5);
-    RlpHeader { list: true, payload_length: payload.len() }.encode(&mut out);
+    RlpHeader {
+        list: true,
+        payload_length: payload.len(),
+    }
+    .encode(&mut out);
     out.extend_from_slice(&payload);
     out
 }
@@ -40,7 +44,7 @@ pub fn decode_receipts(
             return Err(DecodeError::TooMany { max });
         }
         receipts.push(match version {
-            EthVersion::Eth68 => ReceiptEnvelope::decode(&mut list)?,
+            EthVersion::Eth68 => decode_enveloped(next_item(&mut list)?)?,
             EthVersion::Eth69 => decode_without_bloom(&mut list)?,
         });
     }
@@ -54,7 +58,11 @@ fn encode_without_bloom(envelope: &ReceiptEnvelope, out: &mut Vec<u8>) {
     let logs = envelope.logs();
     let payload_length =
         kind.length() + status.length() + gas.length() + alloy_rlp::list_length::<Log, Log>(logs);
-    RlpHeader { list: true, payload_length }.encode(out);
+    RlpHeader {
+        list: true,
+        payload_length,
+    }
+    .encode(out);
     kind.encode(out);
     status.encode(out);
     gas.encode(out);

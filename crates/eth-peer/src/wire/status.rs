@@ -99,7 +99,10 @@ impl Status {
     /// `version`.
     pub fn decode(version: EthVersion, message: &[u8]) -> Result<Self, DecodeError> {
         if message.len() > MAX_STATUS_SIZE {
-            return Err(DecodeError::TooLarge { size: message.len(), max: MAX_STATUS_SIZE });
+            return Err(DecodeError::TooLarge {
+                size: message.len(),
+                max: MAX_STATUS_SIZE,
+            });
         }
         match version {
             EthVersion::Eth68 => {
@@ -181,7 +184,11 @@ impl Status69 {
         range.latest.encode(&mut payload);
         range.latest_hash.encode(&mut payload);
         let mut out = Vec::with_capacity(payload.len() + 3);
-        alloy_rlp::Header { list: true, payload_length: payload.len() }.encode(&mut out);
+        alloy_rlp::Header {
+            list: true,
+            payload_length: payload.len(),
+        }
+        .encode(&mut out);
         out.extend_from_slice(&payload);
         out
     }

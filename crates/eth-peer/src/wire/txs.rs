@@ -3,7 +3,7 @@
 //! holds on to the large message that brought it.
 
 use super::blocks::{decode_hashes, with_request_id};
-use super::{DecodeError, finished, whole_list};
+use super::{DecodeError, decode_enveloped, finished, next_item, whole_list};
 use crate::limits::{MAX_ANNOUNCEMENTS, MAX_POOLED_HASHES, MAX_TRANSACTIONS};
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{EthereumTxEnvelope, TxEip4844WithSidecar, Typed2718};
@@ -36,7 +36,11 @@ impl WireTransaction {
             kind: envelope.ty(),
             size: u32::try_from(envelope.encode_2718_len()).unwrap_or(u32::MAX),
         };
-        WireTransaction { envelope, announcement, item: item.into() }
+        WireTransaction {
+            envelope,
+            announcement,
+            item: item.into(),
+        }
     }
 
     /// The transaction.
@@ -79,7 +83,9 @@ impl WireTransaction {
     }
 
     fn decode(list: &mut &[u8]) -> Result<Self, DecodeError> {
-        PooledEnvelope::decode(list).map(Self::new).map_err(DecodeError::Transaction)
+        decode_enveloped(next_item(list)?)
+            .map(Self::new)
+            .map_err(DecodeError::Transaction)
     }
 }
 
@@ -117,7 +123,9 @@ pub struct Announcements {
 }
 
 /// NewPooledTransactionHashes.
-pub fn encode_announcements<'a>(entries: impl Iterator<Item = &'a Announcement> + Clone) -> Vec<u8> {
+pub fn encode_announcements<'a>(
+    entries: impl Iterator<Item = &'a Announcement> + Clone,
+) -> Vec<u8> {
     let count = entries.clone().count();
     let kinds: Vec<u8> = entries.clone().map(|entry| entry.kind).collect();
     let sizes: Vec<u32> = entries.clone().map(|entry| entry.size).collect();
@@ -127,7 +135,11 @@ pub fn encode_announcements<'a>(entries: impl Iterator<Item = &'a Announcement> 
     sizes.encode(&mut payload);
     hashes.encode(&mut payload);
     let mut out = Vec::with_capacity(payload.len() + 5);
-    RlpHeader { list: true, payload_length: payload.len() }.encode(&mut out);
+    RlpHeader {
+        list: true,
+        payload_length: payload.len(),
+    }
+    .encode(&mut out);
     out.extend_from_slice(&payload);
     out
 }
@@ -154,16 +166,27 @@ pub fn decode_announcements(message: &[u8]) -> Result<Announcements, DecodeError
         counted += 1;
     }
     if kinds.len() != count || counted != count {
-        return Err(DecodeError::UnequalLists { types: kinds.len(), sizes: counted, hashes: count });
+        return Err(DecodeError::UnequalLists {
+            types: kinds.len(),
+            sizes: counted,
+            hashes: count,
+        });
     }
-    Ok(Announcements { ignored: count - entries.len(), entries })
+    Ok(Announcements {
+        ignored: count - entries.len(),
+        entries,
+    })
 }
 
 /// Transactions.
 pub fn encode_transactions<'a>(items: impl Iterator<Item = &'a Bytes> + Clone) -> Vec<u8> {
     let payload_length: usize = items.clone().map(Bytes::len).sum();
     let mut out = Vec::with_capacity(payload_length + 5);
-    RlpHeader { list: true, payload_length }.encode(&mut out);
+    RlpHeader {
+        list: true,
+        payload_length,
+    }
+    .encode(&mut out);
     for item in items {
         out.extend_from_slice(item);
     }

@@ -1,0 +1,115 @@
+//! The made-up chain: deterministic, linked, with the roots it claims.
+
+use super::*;
+use crate::chain::{StateView, verify_body, verify_receipts};
+use alloy_rlp::Decodable;
+
+fn small() -> DevChain {
+    DevChain::build(&DevChainConfig::default()).unwrap()
+}
+
+#[test]
+fn the_same_config_gives_the_same_chain() {
+    let (one, two) = (small(), small());
+    assert_eq!(one.chain().head(), two.chain().head());
+    assert_eq!(one.chain().head().number, 8);
+    let other = DevChainConfig {
+        chain_id: 7,
+        ..DevChainConfig::default()
+    };
+    assert_ne!(
+        DevChain::build(&other).unwrap().chain().head().hash,
+        one.chain().head().hash
+    );
+}
+
+#[test]
+fn every_part_belongs_to_its_header() {
+    let dev = small();
+    let chain = dev.chain();
+    for number in 0..=chain.head().number {
+        let header = chain.header(number.into()).unwrap();
+        let body = chain.body_rlp(header.hash()).unwrap();
+        let body = BlockBody::decode(&mut body.as_ref()).unwrap();
+        verify_body(&header, &body).unwrap();
+        let receipts = chain.receipts(header.hash()).unwrap();
+        verify_receipts(&header, &receipts).unwrap();
+        assert_eq!(receipts.len(), if number == 0 { 0 } else { 4 });
+        let rlp = chain.header_rlp(header.hash()).unwrap();
+        assert_eq!(keccak256(&rlp), header.hash());
+    }
+}
+
+#[test]
+fn accounts_have_the_nonces_of_the_state() {
+    let dev = small();
+    let state = dev.state();
+    for account in dev.accounts() {
+        let known = state.account(&account.address()).unwrap();
+        assert_eq!(known.nonce, account.nonce());
+        assert!(known.balance > U256::ZERO);
+    }
+    // Eight blocks of four transfers, the first four accounts sending in each.
+    assert_eq!(dev.accounts()[0].nonce(), 8);
+    assert_eq!(dev.accounts()[4].nonce(), 0);
+}
+
+#[test]
+fn transfers_are_signed_by_their_account() {
+    let mut account = small().accounts()[0].clone();
+    let nonce = account.nonce();
+    for kind in [TransferKind::Legacy, TransferKind::Eip1559] {
+        let to = Address::repeat_byte(9);
+        let tx = account.transfer(DevTransfer {
+            chain_id: 1337,
+            to,
+            value: U256::ONE,
+            kind,
+        });
+        assert_eq!(tx.recover().unwrap(), account.address());
+    }
+    assert_eq!(account.nonce(), nonce + 2);
+}
+
+#[test]
+fn impossible_configs_are_refused() {
+    let none = DevChainConfig {
+        accounts: 0,
+        ..DevChainConfig::default()
+    };
+    assert!(matches!(
+        DevChain::build(&none),
+        Err(DevChainError::NoAccounts)
+    ));
+    let many = DevChainConfig {
+        transfers: 1429,
+        ..DevChainConfig::default()
+    };
+    assert!(matches!(
+        DevChain::build(&many),
+        Err(DevChainError::TooManyTransfers { max: 1428, .. })
+    ));
+    let full = DevChainConfig {
+        transfers: 1428,
+        blocks: 1,
+        ..DevChainConfig::default()
+    };
+    assert_eq!(DevChain::build(&full).unwrap().chain().head().number, 1);
+}
+
+#[test]
+fn a_block_that_does_not_fit_leaves_the_chain_as_it_was() {
+    let dev = small();
+    let chain = dev.chain();
+    let head = chain.head();
+    let block = Block {
+        header: Header::default(),
+        body: BlockBody::default(),
+    };
+    assert!(chain.append(block, Vec::new()).is_err());
+    assert_eq!(chain.head(), head);
+    assert_eq!(chain.rewind(100), head);
+    assert_eq!(chain.rewind(3).number, 3);
+    assert!(chain.header(head.hash.into()).is_none());
+    assert_eq!(chain.rewind(0).hash, chain.genesis_hash());
+}
