@@ -10,7 +10,7 @@ mod memory;
 mod state;
 mod verify;
 
-pub use dev::{DevAccount, DevChain, DevChainConfig, DevTransfer, TransferKind};
+pub use dev::{DevAccount, DevChain, DevChainConfig, DevChainError, DevTransfer, TransferKind};
 pub use export::{ExportError, write_chain};
 pub use folder::{ChainError, ChainFolder};
 pub use genesis::{GenesisError, genesis_header};

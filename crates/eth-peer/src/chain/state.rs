@@ -108,13 +108,12 @@ impl KnownState {
             let key = address.map(keccak256).or(account.key).unwrap_or_default();
             leaves.push((
                 key,
-                TrieAccount {
-                    nonce: account.nonce,
-                    balance: account.balance,
-                    storage_root: account.root,
-                    code_hash: account.code_hash,
-                    ..TrieAccount::default()
-                },
+                TrieAccount::new(
+                    account.nonce,
+                    account.balance,
+                    account.root,
+                    account.code_hash,
+                ),
             ));
             if let Some(address) = address {
                 let state = AccountState {
