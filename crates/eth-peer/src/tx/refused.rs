@@ -76,7 +76,7 @@ mod tests {
         let start = MonoTime::from_secs(1_000);
         let hash = B256::repeat_byte(1);
         refused.insert(start, hash);
-        assert!(refused.contains(start + REFUSED_MEMORY - Duration::from_secs(1), &hash));
+        assert!(refused.contains(start + (REFUSED_MEMORY - Duration::from_secs(1)), &hash));
         assert!(!refused.contains(start + 2 * REFUSED_MEMORY, &hash));
     }
 
