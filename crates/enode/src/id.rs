@@ -38,12 +38,14 @@ impl NodeId {
 
     /// The 32 bytes.
     #[must_use]
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// The XOR distance to `other`.
     #[must_use]
+    #[inline]
     pub fn distance(&self, other: &Self) -> Distance {
         let mut xor = self.0;
         for (byte, theirs) in xor.iter_mut().zip(other.0) {
@@ -54,34 +56,53 @@ impl NodeId {
 
     /// The bit length of the XOR with `other`: 0 for the same id, up to 256.
     #[must_use]
+    #[inline]
     pub fn log_distance(&self, other: &Self) -> u16 {
         self.distance(other).log()
     }
 
-    /// Orders `a` and `b` by their distance to `self`, the nearer first.
+    /// Orders `a` and `b` by their distance to `self`, the nearer first. Sorting a table by it is what a lookup spends its
+    /// time on, so it compares words.
     #[must_use]
+    #[inline]
     pub fn cmp_distance(&self, a: &Self, b: &Self) -> Ordering {
-        self.distance(a).cmp(&self.distance(b))
+        let (a, b) = (words(&a.0), words(&b.0));
+        for ((target, a), b) in words(&self.0).into_iter().zip(a).zip(b) {
+            if a != b {
+                return (target ^ a).cmp(&(target ^ b));
+            }
+        }
+        Ordering::Equal
     }
+}
+
+/// The bytes as four big-endian words, which order as the bytes do.
+#[inline]
+fn words(bytes: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut words = words.iter().map(|word| u64::from_be_bytes(*word));
+    std::array::from_fn(|_| words.next().unwrap_or_default())
 }
 
 impl Distance {
     /// The XOR as 32 big-endian bytes.
     #[must_use]
+    #[inline]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// The bit length: 0 for equal ids, up to 256.
     #[must_use]
+    #[inline]
     pub fn log(&self) -> u16 {
         let mut bits = 256;
-        for byte in self.0 {
-            if byte != 0 {
-                // At most 7, as the byte is not zero.
-                return bits - byte.leading_zeros() as u16;
+        for word in words(&self.0) {
+            // At most 64, and less for all but a word of zeros.
+            bits -= word.leading_zeros() as u16;
+            if word != 0 {
+                break;
             }
-            bits -= 8;
         }
         bits
     }

@@ -137,6 +137,7 @@ impl SecretKey {
 
     /// The node id; computed once, when the key is made.
     #[must_use]
+    #[inline]
     pub fn node_id(&self) -> NodeId {
         self.0.id
     }

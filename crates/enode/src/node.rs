@@ -55,6 +55,7 @@ impl Node {
 
     /// The node's id.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> NodeId {
         self.id
     }
@@ -67,6 +68,7 @@ impl Node {
 
     /// Where to reach it.
     #[must_use]
+    #[inline]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -158,6 +160,7 @@ pub enum ParseNodeError {
 impl NodeAddress {
     /// The node's id.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> NodeId {
         match self {
             Self::Enode(url) => url.id(),

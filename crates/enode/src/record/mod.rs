@@ -86,6 +86,7 @@ impl UnverifiedRecord {
 
     /// The id of the node the record claims to be of.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> NodeId {
         self.id
     }
@@ -168,6 +169,7 @@ impl NodeRecord {
 
     /// The id of the node that signed the record.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> NodeId {
         self.0.id
     }
