@@ -43,7 +43,8 @@ impl Default for LinkProfile {
 }
 
 impl LinkProfile {
-    /// How long a datagram takes, drawn evenly between the two.
+    /// How long a datagram takes. Each two nodes have a latency of their own between the two bounds, which follows from the
+    /// run's seed: datagrams between them stay in order unless [`reordering`](Self::reordering) holds one up.
     #[must_use]
     pub fn latency(self, min: Duration, max: Duration) -> Self {
         Self {
@@ -95,10 +96,10 @@ impl LinkProfile {
         happens(rng, self.duplication)
     }
 
-    /// How long one datagram takes.
-    pub(crate) fn delay(&self, rng: &mut impl Rng) -> Duration {
+    /// How long one datagram takes on a way that lies at `position`, 0 to 1, between the shortest and the longest.
+    pub(crate) fn delay(&self, position: f64, rng: &mut impl Rng) -> Duration {
         let spread = (self.max_latency - self.min_latency).as_secs_f64();
-        let delay = self.min_latency + Duration::from_secs_f64(spread * rng.random::<f64>());
+        let delay = self.min_latency + Duration::from_secs_f64(spread * position);
         if happens(rng, self.reordering) {
             delay + self.reordering_delay
         } else {

@@ -153,7 +153,7 @@ impl<A: Adapter> Simulation<A> {
             sequence: 0,
             rng: MachineRng::from_seed(bytes),
             trace: Trace::default(),
-            world: World::default(),
+            world: World::new(seed),
             nodes: BTreeMap::new(),
             next_node: 0,
             streams: BTreeMap::new(),
@@ -523,6 +523,7 @@ impl<A: Adapter> Simulation<A> {
             return;
         }
         let link = self.world.link(sender, receiver);
+        let position = self.world.position(sender, receiver);
         if packet.size() > link.mtu {
             self.counts.oversized += 1;
             return;
@@ -533,7 +534,7 @@ impl<A: Adapter> Simulation<A> {
         }
         if link.duplicates(&mut self.rng) {
             self.counts.duplicated += 1;
-            let at = now + link.delay(&mut self.rng);
+            let at = now + link.delay(position, &mut self.rng);
             let packet = packet.clone();
             self.schedule(
                 at,
@@ -546,7 +547,7 @@ impl<A: Adapter> Simulation<A> {
                 },
             );
         }
-        let at = now + link.delay(&mut self.rng);
+        let at = now + link.delay(position, &mut self.rng);
         self.schedule(
             at,
             Pending::Datagram {

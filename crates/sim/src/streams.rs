@@ -34,7 +34,9 @@ impl<A: Adapter> Simulation<A> {
             }
             None => {
                 let link = self.world.default_link;
-                let back = now + link.delay(&mut self.rng) + link.delay(&mut self.rng);
+                let position = self.world.position(opener, None);
+                let mut way = || link.delay(position, &mut self.rng);
+                let back = now + way() + way();
                 self.schedule_stream(back, Due::Gone(id, opener));
             }
         }
@@ -202,7 +204,8 @@ impl<A: Adapter> Simulation<A> {
             return;
         };
         let link = self.world.link(stream.opener, Some(stream.acceptor));
-        let mut arrival: MonoTime = self.now.mono + link.delay(&mut self.rng);
+        let position = self.world.position(stream.opener, Some(stream.acceptor));
+        let mut arrival: MonoTime = self.now.mono + link.delay(position, &mut self.rng);
         for _ in 0..MAX_TRIES {
             if !link.loses(&mut self.rng) {
                 break;

@@ -1,8 +1,10 @@
 //! Where nodes are and how they are connected: addresses, NATs, links, partitions. Nothing in here happens by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
+use siphasher::sip::SipHasher13;
 use tercet_machine::MonoTime;
 
 use crate::link::LinkProfile;
@@ -42,8 +44,9 @@ pub(crate) enum Unreachable {
     Filtered,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct World {
+    seed: u64,
     places: BTreeMap<NodeKey, Place>,
     routes: BTreeMap<Place, NodeKey>,
     nats: Vec<Nat>,
@@ -56,6 +59,19 @@ pub(crate) struct World {
 }
 
 impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            places: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            nats: Vec::new(),
+            nat_ips: BTreeMap::new(),
+            default_link: LinkProfile::default(),
+            links: BTreeMap::new(),
+            island: BTreeSet::new(),
+        }
+    }
+
     pub(crate) fn add_nat(&mut self, ip: IpAddr, kind: NatKind) -> NatKey {
         let key = NatKey(self.nats.len());
         self.nats.push(Nat::new(ip, kind));
@@ -97,6 +113,16 @@ impl World {
     pub(crate) fn link(&self, a: NodeKey, b: Option<NodeKey>) -> LinkProfile {
         let own = b.and_then(|b| self.links.get(&(a.min(b), a.max(b))));
         own.copied().unwrap_or(self.default_link)
+    }
+
+    /// Where the way between two nodes lies between the shortest and the longest, 0 to 1: drawn by hash, so that no pair has
+    /// to be remembered.
+    pub(crate) fn position(&self, a: NodeKey, b: Option<NodeKey>) -> f64 {
+        let pair = b.map_or((a, None), |b| (a.min(b), Some(a.max(b))));
+        let mut hasher = SipHasher13::new_with_keys(self.seed, 0);
+        pair.hash(&mut hasher);
+        // 53 bits fill the mantissa.
+        (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     pub(crate) fn set_island(&mut self, nodes: &[NodeKey]) {

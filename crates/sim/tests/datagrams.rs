@@ -44,21 +44,43 @@ fn a_plain_link_delivers_in_order_after_its_latency() {
 }
 
 #[test]
-fn latency_stays_within_its_range() {
-    let link = LinkProfile::default().latency(millis(200), millis(100));
-    let (sim, received) = volley(2, 200, link);
-    assert_eq!(received.len(), 200);
-    let log = &sim.machine(sim.nodes().nth(1).unwrap()).unwrap().log;
-    let times: Vec<_> = log.iter().map(|(at, _)| *at - MonoTime::ZERO).collect();
+fn each_way_has_its_own_latency_within_the_range_and_keeps_it() {
+    let (mut sim, nodes) = network(2, 200);
+    sim.set_default_link(LinkProfile::default().latency(millis(200), millis(100)));
+    for to in 1..200 {
+        order(&mut sim, nodes[0], Order::Send(addr(to), vec![1]));
+        order(&mut sim, nodes[0], Order::Send(addr(to), vec![2]));
+        order(
+            &mut sim,
+            nodes[usize::from(to)],
+            Order::Send(addr(0), vec![to]),
+        );
+    }
+    sim.run_for(Duration::from_secs(1)).unwrap();
+    let mut times = Vec::new();
+    for node in &nodes[1..] {
+        assert_eq!(received(&sim, *node), [1, 2]);
+        let log = &sim.machine(*node).unwrap().log;
+        assert_eq!(log[0].0, log[1].0);
+        times.push(log[0].0 - MonoTime::ZERO);
+    }
     assert!(
         times
             .iter()
             .all(|at| (millis(100)..=millis(200)).contains(at))
     );
+    let near = times.iter().filter(|at| **at < millis(150)).count();
     assert!(
-        times[0] < millis(120) && times[199] > millis(180),
-        "the range is used"
+        (70..130).contains(&near),
+        "{near}: the range is used evenly"
     );
+    // The way back is as long as the way there.
+    for (at, event) in &sim.machine(nodes[0]).unwrap().log {
+        let Event::Datagram { packet, .. } = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(*at - MonoTime::ZERO, times[usize::from(packet[0]) - 1]);
+    }
 }
 
 #[test]
