@@ -9,7 +9,7 @@ use tercet_machine::UnixTime;
 ///
 /// Times are wall-clock times of the event. A store never keeps a time later than the `now` it is applied at, and never replaces
 /// a time by an earlier one. IPv4 addresses mapped into IPv6 count as the IPv4 address.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Write {
     /// A contact, with or without a signed record. Refused when the stored contact has a higher record sequence number.
     Node(Node),

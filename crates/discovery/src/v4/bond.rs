@@ -42,6 +42,8 @@ pub(super) struct Bond {
     pub(super) last_ping: Option<UnixTime>,
     /// Its last answer to a ping of ours: our proof of it.
     pub(super) last_pong: Option<UnixTime>,
+    /// Its last answer to a FindNode or ENRRequest, which it gives only to those it counts as proven.
+    pub(super) last_answer: Option<UnixTime>,
     /// FindNode requests in a row that got no answer.
     pub(super) find_failures: u32,
 }
@@ -92,12 +94,13 @@ impl Bonds {
         count
     }
 
-    /// Ends a row of failures; `true` if there was one.
-    pub(super) fn on_find_success(&mut self, peer: PeerKey) -> bool {
+    /// It answered a FindNode or ENRRequest. Ends a row of failures; `true` if there was one.
+    pub(super) fn on_answer(&mut self, peer: PeerKey, at: UnixTime) -> bool {
         let failed = self.get(&peer).is_some_and(|bond| bond.find_failures > 0);
-        if failed {
-            self.change(peer, |bond| bond.find_failures = 0);
-        }
+        self.change(peer, |bond| {
+            bond.last_answer = Some(at);
+            bond.find_failures = 0;
+        });
         failed
     }
 
@@ -110,8 +113,9 @@ impl Bonds {
     /// Whether it may be expected to count us as proven. After an unanswered FindNode it is not: it may have
     /// forgotten us.
     pub(super) fn knows_us(&mut self, peer: &PeerKey, now: UnixTime) -> bool {
-        self.get(peer)
-            .is_some_and(|bond| is_fresh(bond.last_ping, now) && bond.find_failures == 0)
+        self.get(peer).is_some_and(|bond| {
+            is_fresh(bond.last_ping.max(bond.last_answer), now) && bond.find_failures == 0
+        })
     }
 
     pub(super) fn last_ping(&mut self, peer: &PeerKey) -> Option<UnixTime> {

@@ -33,7 +33,7 @@ pub enum Command {
 }
 
 /// An operation's result.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub enum Reply {
     /// The node answered.

@@ -21,8 +21,8 @@ pub const MAX_CONTACTS: usize = 512;
 /// that a flood of pings cannot stop its lookups.
 pub const MAX_INBOUND_CONTACTS: usize = MAX_CONTACTS / 2;
 
-/// Jobs waiting at one peer.
-pub const MAX_JOBS: usize = 8;
+/// Jobs waiting at one peer: one of each lookup that can run, `16 + 3`, and records for a few callers.
+pub const MAX_JOBS: usize = 32;
 
 /// Callers sharing one request.
 pub const MAX_WAITERS: usize = 8;

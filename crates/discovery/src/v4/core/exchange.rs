@@ -313,9 +313,7 @@ impl V4Core {
         let PeerKey { id, ip } = peer;
         if answered {
             self.lookups.on_answer(lookup, &id);
-            if self.bonds.on_find_success(peer) {
-                self.write(Write::FindFailures { id, ip, count: 0 });
-            }
+            self.on_answered(now, peer);
             return;
         }
         self.counters.timeouts += 1;
@@ -324,6 +322,14 @@ impl V4Core {
         self.write(Write::FindFailures { id, ip, count });
         if count >= MAX_FIND_FAILURES && self.table.bucket_len(&id) >= MIN_BUCKET_TO_DROP {
             self.table.remove(now.mono, &id);
+        }
+    }
+
+    /// It answers questions, so it counts us as proven; a row of failures has ended.
+    pub(super) fn on_answered(&mut self, now: Now, peer: PeerKey) {
+        if self.bonds.on_answer(peer, now.unix) {
+            let PeerKey { id, ip } = peer;
+            self.write(Write::FindFailures { id, ip, count: 0 });
         }
     }
 

@@ -132,7 +132,7 @@ pub enum V4Input {
 }
 
 /// What comes out of a [`V4Core`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum V4Output {
     /// Send a message.
     Send {

@@ -233,6 +233,7 @@ impl V4Core {
             .ok_or(Drop::Unsolicited)?;
         let known = contact.node.clone();
         self.contacts.disarm(peer, Slot::Enr);
+        self.on_answered(now, peer);
         let record = response.record;
         if record.id() == peer.id {
             let fresh = self.with_record(peer.ip, known, &record);

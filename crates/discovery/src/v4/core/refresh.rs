@@ -141,6 +141,7 @@ impl V4Core {
                 let bond = Bond {
                     last_ping: meta.last_ping,
                     last_pong: meta.last_pong,
+                    last_answer: None,
                     find_failures: meta.find_failures,
                 };
                 self.bonds.restore(PeerKey::of(&node), bond);

@@ -15,7 +15,7 @@ use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
 use tercet_nodedb::Write;
 
 use super::*;
-use crate::v4::message::{MessageKind, Ping, Pong, Target, WireEndpoint};
+use crate::v4::message::{MessageKind, Neighbors, Ping, Pong, Target, WireEndpoint};
 
 pub(super) const START: Now = Now {
     mono: MonoTime::ZERO,
@@ -72,7 +72,7 @@ pub(super) fn hash(n: u64) -> PacketHash {
 pub(super) struct Bench {
     pub(super) core: V4Core,
     pub(super) now: Now,
-    hashes: u64,
+    pub(super) hashes: u64,
     pub(super) sent: Vec<(SocketAddr, Message, PacketHash)>,
     pub(super) writes: Vec<Write>,
     pub(super) done: Vec<(OpId, Result<Reply, RequestError>)>,
@@ -194,6 +194,47 @@ impl Bench {
     pub(super) fn bond_at(&mut self, n: u64, at: SocketAddr) {
         self.ping_from(n, at, None);
         self.answer_ping(n, at, None);
+    }
+
+    /// Nodes in `numbers` answer what has been sent to them: pings, and questions with nobody. Returns the targets asked
+    /// for.
+    pub(super) fn serve(&mut self, numbers: &[u64]) -> Vec<Target> {
+        let mut targets = vec![];
+        while let Some(at) = self
+            .sent
+            .iter()
+            .position(|(to, ..)| numbers.iter().any(|n| address(*n) == *to))
+        {
+            let (to, message, ping_hash) = self.sent.remove(at);
+            let n = *numbers.iter().find(|n| address(**n) == to).unwrap();
+            let expiration = self.expiration();
+            match message {
+                Message::Ping(_) => {
+                    let to = WireEndpoint::default();
+                    self.receive(
+                        n,
+                        Message::Pong(Pong {
+                            to,
+                            ping_hash,
+                            expiration,
+                            enr_seq: None,
+                        }),
+                    );
+                }
+                Message::FindNode(find) => {
+                    targets.push(find.target);
+                    self.receive(
+                        n,
+                        Message::Neighbors(Neighbors {
+                            nodes: vec![],
+                            expiration,
+                        }),
+                    );
+                }
+                _ => {}
+            }
+        }
+        targets
     }
 
     pub(super) fn last(&self, to: SocketAddr, kind: MessageKind) -> Option<PacketHash> {
