@@ -156,13 +156,11 @@ impl ServerConfigBuilder {
         }
         let t = &config.timeouts;
         for (name, limit) in [
-            ("set-up", t.setup),
             ("dial", t.dial),
             ("dns", t.dns),
             ("ping", t.ping),
             ("write", t.write),
             ("inbox", t.inbox),
-            ("disconnect", t.disconnect),
             ("join", t.join),
             ("redial", t.redial),
         ] {

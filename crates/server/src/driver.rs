@@ -115,6 +115,8 @@ impl ServerDriver {
 
     /// Runs until the server is told to end and has.
     pub(crate) async fn run(mut self) {
+        // However this ends: nobody waits for ever.
+        let _done = self.links.done.clone().drop_guard();
         loop {
             self.perform();
             match self.turn().await {
@@ -251,7 +253,7 @@ impl ServerDriver {
                 inbox: timeouts.inbox,
             },
             join: timeouts.join,
-            clock: local.clock.clone(),
+            clock: local.clock,
             counters: Arc::clone(&self.links.counters),
         };
         self.tasks.spawn_peer(conn, start);

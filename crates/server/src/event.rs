@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tercet_enode::NodeId;
@@ -18,7 +19,7 @@ pub enum ServerEvent {
     /// A peer passed every check and its protocols run.
     PeerAdded {
         /// The peer.
-        info: PeerInfo,
+        info: Arc<PeerInfo>,
     },
     /// A peer that had been added is gone.
     PeerDropped {

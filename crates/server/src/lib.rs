@@ -1,4 +1,32 @@
-//! A devp2p server: whom to dial, whom to let in, and peers that run any sub-protocol.
+//! A devp2p server: whom to dial, whom to let in, and peers that run any
+//! sub-protocol.
+//!
+//! All decisions are made by two machines without I/O: [`ServerCore`] (dial
+//! scheduler, admission, the set of connections) and [`PeerCore`] (one
+//! connection's ping loop and read loop). With the feature `tokio` a run loop
+//! and a task for each peer drive them, behind the `Server` handle.
+//!
+//! ```
+//! # #[cfg(feature = "tokio")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tercet_nodedb::NodeDb;
+//! use tercet_server::{SecretKey, Server, ServerConfig};
+//!
+//! let key = SecretKey::from_bytes(&[7; 32])?;
+//! let config = ServerConfig::builder(key).listen("127.0.0.1:0".parse()?).max_peers(10).build()?;
+//! let server = Server::start(config, Vec::new(), NodeDb::memory()?).await?;
+//! assert!(server.enode().to_string().starts_with("enode://"));
+//! assert!(server.peers().is_empty());
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
+//! The README shows a protocol of one's own in 30 lines, and every bound.
+
 mod admission;
 #[cfg(feature = "tokio")]
 mod config;
@@ -51,3 +79,7 @@ pub use tercet_enode::{
     AddressClass, Endpoint, EnodeUrl, Node, NodeAddress, NodeId, NodeRecord, PublicKey, SecretKey,
 };
 pub use tercet_rlpx::{Capability, CapabilityError, CapabilityName, DisconnectReason, Payload};
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -61,18 +61,17 @@ impl Limits {
     }
 }
 
-/// How long things may take.
+/// How long things may take. Two limits are fixed: 5 s for the handshake with
+/// both Hellos, 2 s for a Disconnect to be sent and the remote to close.
 ///
 /// | field | default |
 /// |---|---|
-/// | `setup` | 5 s |
 /// | `dial` | 15 s |
 /// | `dns` | 5 s |
 /// | `ping` | 15 s |
 /// | `idle` | 30 s |
 /// | `write` | 20 s |
 /// | `inbox` | 10 s |
-/// | `disconnect` | 2 s |
 /// | `join` | 5 s |
 /// | `throttle` | 30 s |
 /// | `redial` | 35 s |
@@ -80,9 +79,6 @@ impl Limits {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 pub struct Timeouts {
-    /// Encrypted handshake and Hello together.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub setup: Duration,
     /// Making a TCP connection.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub dial: Duration,
@@ -101,9 +97,6 @@ pub struct Timeouts {
     /// A protocol's inbox may be full.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub inbox: Duration,
-    /// Sending a Disconnect and waiting for the remote to close.
-    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
-    pub disconnect: Duration,
     /// A protocol's run to end after its connection has.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub join: Duration,
@@ -120,17 +113,91 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            setup: Duration::from_secs(5),
             dial: Duration::from_secs(15),
             dns: Duration::from_secs(5),
             ping: Duration::from_secs(15),
             idle: Duration::from_secs(30),
             write: Duration::from_secs(20),
             inbox: Duration::from_secs(10),
-            disconnect: Duration::from_secs(2),
             join: Duration::from_secs(5),
             throttle: Duration::from_secs(30),
             redial: Duration::from_secs(35),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows `| name | value | …` of the table in the doc of a struct.
+    fn documented(of: &str) -> Vec<(String, String)> {
+        let source = include_str!("limits.rs");
+        let doc = source.split(&format!("pub struct {of} ")).next().unwrap();
+        let table = doc.rsplit("|---").next().unwrap();
+        let rows = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("/// | `"));
+        let row = |row: &str| {
+            let mut cells = row
+                .split(" |")
+                .map(|cell| cell.trim_matches([' ', '`', '|']));
+            (
+                cells.next().unwrap().to_owned(),
+                cells.next().unwrap().to_owned(),
+            )
+        };
+        rows.map(row).collect()
+    }
+
+    fn pairs<const N: usize>(rows: [(&str, String); N]) -> Vec<(String, String)> {
+        rows.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
+    #[test]
+    fn the_documented_limits_are_the_defaults() {
+        let Limits {
+            max_peers,
+            dial_ratio,
+            max_pending,
+            pending_per_subnet,
+            dialing,
+        } = Limits::default();
+        let actual = pairs([
+            ("max_peers", max_peers.to_string()),
+            ("dial_ratio", dial_ratio.to_string()),
+            ("max_pending", max_pending.to_string()),
+            ("pending_per_subnet", pending_per_subnet.to_string()),
+            ("dialing", dialing.to_string()),
+        ]);
+        assert_eq!(documented("Limits"), actual);
+    }
+
+    #[test]
+    fn the_documented_timeouts_are_the_defaults() {
+        let Timeouts {
+            dial,
+            dns,
+            ping,
+            idle,
+            write,
+            inbox,
+            join,
+            throttle,
+            redial,
+        } = Timeouts::default();
+        let text = |duration: Duration| format!("{} s", duration.as_secs());
+        let actual = pairs([
+            ("dial", text(dial)),
+            ("dns", text(dns)),
+            ("ping", text(ping)),
+            ("idle", text(idle)),
+            ("write", text(write)),
+            ("inbox", text(inbox)),
+            ("join", text(join)),
+            ("throttle", text(throttle)),
+            ("redial", text(redial)),
+        ]);
+        assert_eq!(documented("Timeouts"), actual);
     }
 }

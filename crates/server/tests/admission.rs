@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing
 )] // tests
+#![allow(clippy::disallowed_methods)] // they start tasks and measure how long limits take
 
 mod common;
 

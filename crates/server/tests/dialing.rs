@@ -5,6 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing
 )] // tests
+#![allow(clippy::disallowed_methods)] // they start tasks and measure how long limits take
 
 mod common;
 
@@ -29,6 +30,7 @@ async fn a_static_peer_is_connected_again_after_a_drop() {
     a.add_peer(address(&b)).await.unwrap();
     for _ in 0..3 {
         peer_added(&mut events).await;
+        until(|| b.peers().len() == 1).await;
         b.disconnect(key(1).node_id(), DisconnectReason::Requested)
             .await
             .unwrap();
@@ -248,4 +250,43 @@ async fn the_same_capability_twice_is_refused_at_the_start() {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_full_command_queue_is_busy_and_a_slow_subscriber_is_told() {
+    let server = start(config(key(1)), vec![quiet("q")]).await;
+    let mut slow = server.subscribe();
+    // On this one thread the run loop cannot take commands before the test waits.
+    let waiting: Vec<_> = (0..100u8)
+        .map(|_| {
+            let server = server.clone();
+            async move { server.remove_trusted(key(9).node_id()).await }
+        })
+        .collect();
+    let answers = futures::future::join_all(waiting).await;
+    let busy = answers
+        .iter()
+        .filter(|answer| **answer == Err(CommandError::Busy))
+        .count();
+    let unknown = answers
+        .iter()
+        .filter(|answer| **answer == Err(CommandError::Unknown))
+        .count();
+    assert_eq!((unknown, busy), (64, 36));
+
+    // More events than are kept: each connection refused is one.
+    server.add_trusted(key(7).node_id()).await.unwrap();
+    let refused = |events: u64| server.metrics().setup_failed >= events;
+    for n in 0..1030u64 {
+        let mut stream = tokio::net::TcpStream::connect(server.local_addr())
+            .await
+            .unwrap();
+        // An auth packet announced as longer than any may be.
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &[0xff; 2])
+            .await
+            .unwrap();
+        until(|| refused(n + 1)).await;
+    }
+    let lagged = slow.recv().await.unwrap_err();
+    assert_eq!(lagged, tokio::sync::broadcast::error::RecvError::Lagged(6));
 }

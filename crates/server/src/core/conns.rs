@@ -32,6 +32,7 @@ pub(super) enum Stage {
     Handshaking,
     /// Both: Hello, with a remote whose key is proven.
     Greeting {
+        id: NodeId,
         key: PublicKey,
         task: Option<DialTask>,
     },
@@ -50,7 +51,7 @@ impl Conn {
     pub(super) fn id(&self) -> Option<NodeId> {
         match &self.stage {
             Stage::Dialing(_) | Stage::Handshaking => None,
-            Stage::Greeting { key, .. } => Some(key.node_id()),
+            Stage::Greeting { id, .. } => Some(*id),
             Stage::Refused(id) => *id,
             Stage::Waiting(info) | Stage::Running(info, _) | Stage::Leaving(info, _) => {
                 Some(info.id)
@@ -60,8 +61,12 @@ impl Conn {
 
     fn dials(&self, id: &NodeId) -> bool {
         match &self.stage {
-            Stage::Dialing(task) => task.id() == *id,
-            Stage::Greeting { key, task: Some(_) } => key.node_id() == *id,
+            Stage::Dialing(task) => task.id == *id,
+            Stage::Greeting {
+                id: greeting,
+                task: Some(_),
+                ..
+            } => greeting == id,
             _ => false,
         }
     }
@@ -157,7 +162,7 @@ impl Conns {
     pub(super) fn unproven_dials(&self, id: &NodeId) -> Vec<ConnId> {
         let mut dials = Vec::new();
         for (conn, state) in &self.map {
-            if matches!(&state.stage, Stage::Dialing(task) if task.id() == *id) {
+            if matches!(&state.stage, Stage::Dialing(task) if task.id == *id) {
                 dials.push(*conn);
             }
         }

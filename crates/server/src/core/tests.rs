@@ -5,6 +5,7 @@ mod properties;
 mod simultaneous;
 mod world;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tercet_machine::{Machine, MonoTime};

@@ -23,7 +23,7 @@ use crate::event::DialError;
 use crate::limits::MAX_NAMED_NODES;
 
 /// Candidates refused in a row after which discovery is left alone for
-/// [`CANDIDATE_PAUSE`]: in a small network the same few nodes come round at
+/// a second: in a small network the same few nodes come round at
 /// once, and asking on would spin.
 pub const MAX_CANDIDATE_RUN: u32 = 32;
 /// How long discovery is left alone then.
@@ -134,7 +134,7 @@ impl DialScheduler {
         let hasher = KeyedState::new(&mut rng);
         Self {
             rules,
-            statics: KeyedMap::with_hasher(hasher.clone()),
+            statics: KeyedMap::with_hasher(hasher),
             timers: TimerSet::new(),
             ready: VecDeque::new(),
             history: History::new(hasher),
@@ -234,11 +234,11 @@ impl DialScheduler {
         let target = checked?;
         self.history
             .on_started(now, node.id(), self.interval(&target));
-        let (key, node) = (node.public_key(), Some(node.clone()));
         Ok(DialTask {
             conn,
-            key,
-            node,
+            id: node.id(),
+            key: node.public_key(),
+            node: Some(node.clone()),
             target,
             kind: DialKind::Dynamic,
         })
@@ -311,6 +311,7 @@ impl DialScheduler {
                     let (node, kind) = (contact, DialKind::Static);
                     return Some(StaticWork::Dial(DialTask {
                         conn,
+                        id,
                         key,
                         node,
                         target,
@@ -345,7 +346,7 @@ impl DialScheduler {
         task: &DialTask,
         error: &DialError,
     ) -> (Duration, Option<ResolveTask>) {
-        let id = task.id();
+        let id = task.id;
         let delay = self.back_off(now, id, Backoff::after_dial(error), Some(&task.target));
         let unreachable = matches!(
             error,

@@ -35,7 +35,9 @@ pub enum DialTarget {
 pub struct DialTask {
     /// The connection this dial becomes.
     pub conn: ConnId,
-    /// The key the remote must prove.
+    /// Whom.
+    pub id: NodeId,
+    /// The key the remote must prove, that of `id`.
     pub key: PublicKey,
     /// The contact, when more than the target is known.
     pub node: Option<Node>,
@@ -43,13 +45,6 @@ pub struct DialTask {
     pub target: DialTarget,
     /// Why.
     pub kind: DialKind,
-}
-
-impl DialTask {
-    /// Whom this dials.
-    pub fn id(&self) -> NodeId {
-        self.key.node_id()
-    }
 }
 
 /// One question to discovery: where is this node now?

@@ -30,7 +30,6 @@ impl ServerDriver {
         if let Err(error) = self.db.flush().await {
             tracing::error!(%error, "the node database could not be flushed");
         }
-        self.links.done.cancel();
     }
 
     /// Until no connection is left. Tasks that only ask discovery are not waited

@@ -218,7 +218,7 @@ impl PeerDriver {
                     protocol,
                     id,
                     payload,
-                })
+                });
             }
             Delivery::Done | Delivery::Gone => self.input(PeerInput::InboxFree),
         }

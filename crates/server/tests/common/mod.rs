@@ -136,7 +136,9 @@ pub async fn event<T>(
     soon(wait).await
 }
 
-pub async fn peer_added(events: &mut broadcast::Receiver<ServerEvent>) -> tercet_server::PeerInfo {
+pub async fn peer_added(
+    events: &mut broadcast::Receiver<ServerEvent>,
+) -> Arc<tercet_server::PeerInfo> {
     event(events, |event| match event {
         ServerEvent::PeerAdded { info } => Some(info),
         _ => None,
