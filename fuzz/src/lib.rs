@@ -13,12 +13,40 @@
     reason = "a broken invariant is reported by panicking"
 )]
 
+mod discovery;
+mod eth;
 mod identity;
+mod input;
+mod rlpx;
 
-pub use identity::{enode_url, enr};
+pub use discovery::{discv4_message, discv4_packet, discv4_session, kademlia_table, lookup};
+pub use eth::{chain_folder, eth_message, eth_status};
+pub use identity::{enode_url, enr, enr_entries};
+pub use rlpx::{disconnect, hello, rlpx_ack, rlpx_auth, rlpx_frames, rlpx_ingress, rlpx_payload};
 
 /// A fuzz target: the name of its program and of its corpus folder, and what it runs.
-pub type Target = (&'static str, fn(&[u8]));
+/// That says whether the input was accepted, so that a test can see that the seeds get
+/// past the first check.
+pub type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target, in the order of the layers.
-pub const TARGETS: &[Target] = &[("enr", enr), ("enode_url", enode_url)];
+pub const TARGETS: &[Target] = &[
+    ("enr", enr),
+    ("enr_entries", enr_entries),
+    ("enode_url", enode_url),
+    ("discv4_packet", discv4_packet),
+    ("discv4_message", discv4_message),
+    ("discv4_session", discv4_session),
+    ("kademlia_table", kademlia_table),
+    ("lookup", lookup),
+    ("rlpx_auth", rlpx_auth),
+    ("rlpx_ack", rlpx_ack),
+    ("rlpx_ingress", rlpx_ingress),
+    ("rlpx_frames", rlpx_frames),
+    ("rlpx_payload", rlpx_payload),
+    ("hello", hello),
+    ("disconnect", disconnect),
+    ("eth_status", eth_status),
+    ("eth_message", eth_message),
+    ("chain_folder", chain_folder),
+];

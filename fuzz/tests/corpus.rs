@@ -91,11 +91,11 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn check(target: &str, run: fn(&[u8]), seed: &str, data: &[u8]) {
-    if catch_unwind(AssertUnwindSafe(|| run(data))).is_err() {
+fn check(target: &str, run: fn(&[u8]) -> bool, seed: &str, data: &[u8]) -> bool {
+    catch_unwind(AssertUnwindSafe(|| run(data))).unwrap_or_else(|_| {
         let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
         panic!("{target} fails on {seed} ({} bytes): {hex}", data.len());
-    }
+    })
 }
 
 #[test]
@@ -103,9 +103,10 @@ fn every_target_bears_its_seeds_and_changes_of_them() {
     for (target, run) in TARGETS {
         let seeds = seeds(target);
         assert!(!seeds.is_empty(), "{target} has no seeds");
-        for (name, data) in &seeds {
-            check(target, *run, name, data);
-        }
+        let accepted = seeds
+            .iter()
+            .filter(|(name, data)| check(target, *run, name, data));
+        assert!(accepted.count() > 0, "{target} accepts none of its seeds");
         check(target, *run, "nothing", &[]);
         let mut random = Random(0x7e5c_e7f0_5eed);
         for turn in 0..CHANGED {
