@@ -13,10 +13,12 @@
     reason = "a test harness: it reads the clock for its limits and fails by panicking"
 )]
 
+mod chain;
 mod child;
 mod interop;
 mod workspace;
 
+pub use chain::LiveChain;
 pub use child::{Child, LIMIT};
 pub use interop::{go_peer, js_peer};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

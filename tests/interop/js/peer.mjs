@@ -12,7 +12,7 @@
 // disconnected, error.
 import { createCommonFromGethGenesis } from '@ethereumjs/common'
 import { DPT, ETH, RLPx } from '@ethereumjs/devp2p'
-import { bytesToHex, bytesToUnprefixedHex, hexToBytes } from '@ethereumjs/util'
+import { bigIntToBytes, bytesToHex, bytesToUnprefixedHex, hexToBytes } from '@ethereumjs/util'
 import { randomBytes } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -105,7 +105,8 @@ function onPeer(peer) {
     say('message', { id, code, payload: toHex(payload) }),
   )
   protocol.sendStatus({
-    td: hexToBytes(config.td),
+    // In RLP a zero is no bytes at all.
+    td: BigInt(config.td) === 0n ? new Uint8Array() : bigIntToBytes(BigInt(config.td)),
     bestHash: hexToBytes(config.bestHash),
     genesisHash: hexToBytes(config.genesisHash),
   })

@@ -1,0 +1,123 @@
+//! Live against @ethereumjs/devp2p: RLPx in both directions and Status of eth/68.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and is a driver"
+)]
+
+use serde_json::{Value, json};
+use tercet_enode::{Endpoint, EnodeUrl, SecretKey};
+use tercet_eth_peer::ChainBackend;
+use tercet_eth_peer::wire::{EthVersion, Status, Status68};
+use tercet_machine::MachineRng;
+use tercet_rlpx::{
+    Authenticated, Capability, DisconnectReason, FIRST_OFFSET, Hello, Payload, RlpxStream, accept,
+    connect, p2p,
+};
+use tercet_tests::{Child, LiveChain, js_peer};
+use tokio::net::{TcpListener, TcpStream};
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::generate(&mut MachineRng::from_seed([seed; 32]))
+}
+
+async fn hello(io: Authenticated<TcpStream>, key: &SecretKey) -> RlpxStream<TcpStream> {
+    let eth = Capability::new("eth", 68).unwrap();
+    let hello = Hello::new("tercet-tests", vec![eth], key.public_key());
+    io.hello(hello).await.unwrap()
+}
+
+fn status(chain: &dyn ChainBackend) -> Status68 {
+    Status68 {
+        version: 68,
+        network_id: chain.network_id(),
+        total_difficulty: chain.total_difficulty(),
+        head: chain.head().hash,
+        genesis: chain.genesis_hash(),
+        fork_id: chain.forks().fork_id(chain.head().fork_point()),
+    }
+}
+
+/// Both sides agree on Status and the remote's own reading of ours is right.
+async fn agree(stream: &mut RlpxStream<TcpStream>, js: &mut Child, chain: &LiveChain) -> Value {
+    assert!(stream.snappy());
+    assert!(
+        stream
+            .remote_hello()
+            .client_id
+            .starts_with("ethereumjs-devp2p")
+    );
+    let seen = js.event("hello");
+    assert_eq!(seen["client"], "tercet-tests");
+    assert_eq!(seen["capabilities"], json!(["eth/68"]));
+
+    let ours = status(&*chain.backend);
+    let message = stream.read().await.unwrap();
+    assert_eq!(message.id, FIRST_OFFSET);
+    let theirs = Status::decode(EthVersion::Eth68, &message.payload).unwrap();
+    // The other side computed its fork id from the genesis file alone.
+    assert_eq!(theirs, Status::Eth68(ours));
+
+    let payload = Payload::from(Status::Eth68(ours).encode());
+    stream.queue(FIRST_OFFSET, &payload).unwrap();
+    stream.flush().await.unwrap();
+    let agreed = js.event("status");
+    assert_eq!(agreed["genesisHash"], json!(ours.genesis));
+    let hash = format!("0x{}", hex::encode(ours.fork_id.hash.0));
+    assert_eq!(agreed["forkId"][0], hash);
+    let next = match ours.fork_id.next {
+        0 => "0x".to_owned(),
+        next => format!("0x{next:x}"),
+    };
+    assert_eq!(agreed["forkId"][1], next);
+    seen["id"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_dials_us_and_agrees_on_status() {
+    let chain = LiveChain::made_up();
+    let Some((mut js, _)) = js_peer("js", &chain.js_config("cancun")) else {
+        return;
+    };
+    let key = key(1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let endpoint = Endpoint::new(address.ip(), address.port(), address.port());
+    let url = EnodeUrl::new(key.public_key(), &endpoint).to_string();
+    js.send(&json!({"cmd": "connect", "enode": url}));
+
+    let (io, _) = listener.accept().await.unwrap();
+    let mut stream = hello(accept(io, &key).await.unwrap(), &key).await;
+    agree(&mut stream, &mut js, &chain).await;
+
+    stream.disconnect(DisconnectReason::Quitting).await.unwrap();
+    let gone = js.event("disconnected");
+    assert_eq!((&gone["reason"], &gone["byUs"]), (&json!(8), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_dial_it_and_agree_on_status_of_600_blocks() {
+    let Some(chain) = LiveChain::real() else {
+        return;
+    };
+    let Some((mut js, up)) = js_peer("js", &chain.js_config("prague")) else {
+        return;
+    };
+    let url: EnodeUrl = up["enode"].as_str().unwrap().parse().unwrap();
+    let address = url.endpoint().unwrap().tcp_addr().unwrap();
+    let key = key(2);
+    let io = TcpStream::connect(address).await.unwrap();
+    let io = connect(io, &key, url.public_key()).await.unwrap();
+    let mut stream = hello(io, &key).await;
+    let id = agree(&mut stream, &mut js, &chain).await;
+
+    js.send(&json!({"cmd": "disconnect", "id": id}));
+    let last = stream.read().await.unwrap();
+    assert_eq!(last.id, p2p::DISCONNECT);
+    // It sends the bare integer.
+    let reason = DisconnectReason::decode(&last.payload);
+    assert_eq!(reason, Ok(DisconnectReason::Quitting));
+}
