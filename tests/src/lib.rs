@@ -16,9 +16,11 @@
 mod chain;
 mod child;
 mod interop;
+mod node;
 mod workspace;
 
 pub use chain::LiveChain;
 pub use child::{Child, LIMIT};
 pub use interop::{go_peer, js_peer};
+pub use node::{any_port, discovery, key, node, until_live};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

@@ -1,4 +1,5 @@
-//! Live against @ethereumjs/devp2p: RLPx in both directions and Status of eth/68.
+//! Live against @ethereumjs/devp2p: the discv4 tables hold each other, RLPx in both
+//! directions, and the Status of eth/68.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,17 +13,12 @@ use serde_json::{Value, json};
 use tercet_enode::{Endpoint, EnodeUrl, SecretKey};
 use tercet_eth_peer::ChainBackend;
 use tercet_eth_peer::wire::{EthVersion, Status, Status68};
-use tercet_machine::MachineRng;
 use tercet_rlpx::{
     Authenticated, Capability, DisconnectReason, FIRST_OFFSET, Hello, Payload, RlpxStream, accept,
     connect, p2p,
 };
-use tercet_tests::{Child, LiveChain, js_peer};
+use tercet_tests::{Child, LiveChain, discovery, js_peer, key, node, until_live};
 use tokio::net::{TcpListener, TcpStream};
-
-fn key(seed: u8) -> SecretKey {
-    SecretKey::generate(&mut MachineRng::from_seed([seed; 32]))
-}
 
 async fn hello(io: Authenticated<TcpStream>, key: &SecretKey) -> RlpxStream<TcpStream> {
     let eth = Capability::new("eth", 68).unwrap();
@@ -120,4 +116,40 @@ async fn we_dial_it_and_agree_on_status_of_600_blocks() {
     // It sends the bare integer.
     let reason = DisconnectReason::decode(&last.payload);
     assert_eq!(reason, Ok(DisconnectReason::Quitting));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tables_hold_each_other_whoever_begins() {
+    let chain = LiveChain::made_up();
+    let config = chain.js_config("cancun");
+    let Some((mut caller, caller_up)) = js_peer("js that calls", &config) else {
+        return;
+    };
+    let Some((mut called, called_up)) = js_peer("js that is called", &config) else {
+        return;
+    };
+    let (caller_node, called_node) = (node(&caller_up["enode"]), node(&called_up["enode"]));
+    let ours = discovery(&key(3), vec![called_node.clone()]).await;
+    let our_key = hex::encode(ours.local_node().public_key().to_bytes());
+    let url = ours.local_node().enode_url().to_string();
+    caller.send(&json!({"cmd": "bootstrap", "enode": url}));
+
+    for (js, node) in [(&mut caller, &caller_node), (&mut called, &called_node)] {
+        let added = js.event_where("added", |peer| peer["id"] == our_key);
+        assert_eq!(added["udp"], ours.local_addr().port());
+        until_live(&ours, node.id()).await;
+        js.send(&json!({"cmd": "table"}));
+        let table = js.event("table")["nodes"].clone();
+        assert!(
+            table
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|peer| peer["id"] == our_key)
+        );
+    }
+    // It answers what it is asked, too.
+    let found = ours.lookup(caller_node.public_key()).await.unwrap();
+    assert!(found.iter().any(|node| node.id() == caller_node.id()));
+    ours.shutdown().await;
 }

@@ -1,0 +1,53 @@
+//! Our own discovery node on a loopback port, and waiting for what its table holds.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_enode::{Node, NodeId, SecretKey};
+use tercet_machine::MachineRng;
+use tercet_nodedb::NodeDb;
+
+use crate::child::LIMIT;
+
+/// The key made from `seed`.
+pub fn key(seed: u8) -> SecretKey {
+    SecretKey::generate(&mut MachineRng::from_seed([seed; 32]))
+}
+
+/// A port of the loopback that the system chooses.
+pub fn any_port() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+}
+
+/// The node that an enode URL from another program names.
+pub fn node(url: &serde_json::Value) -> Node {
+    let url = url.as_str().expect("an enode URL");
+    let address: tercet_enode::NodeAddress = url.parse().expect("an enode URL");
+    address.to_node().expect("an address")
+}
+
+/// A discovery service that begins with `bootnodes` and remembers nothing.
+pub async fn discovery(key: &SecretKey, bootnodes: Vec<Node>) -> Discovery {
+    let config = DiscoveryConfig::builder()
+        .listen(any_port())
+        .tcp_port(30_303)
+        .bootnodes(bootnodes)
+        .build()
+        .unwrap();
+    let db = NodeDb::memory().unwrap();
+    Discovery::start(config, key.clone(), db).await.unwrap()
+}
+
+/// Waits until the table holds the node and has had an answer from it.
+///
+/// # Panics
+/// After [`LIMIT`].
+pub async fn until_live(discovery: &Discovery, id: NodeId) {
+    let mut table = discovery.table_watch();
+    let live = table.wait_for(|table| table.get(&id).is_some_and(|entry| entry.live));
+    match tokio::time::timeout(LIMIT, live).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => panic!("discovery ended before {id} was live"),
+        Err(_) => panic!("{id} never became live in {:?}", discovery.table()),
+    }
+}
