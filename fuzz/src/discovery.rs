@@ -107,7 +107,7 @@ pub fn kademlia_table(data: &[u8]) -> bool {
     let mut table = Table::new(local, RevalidationConfig::default(), rng);
     let mut now = MonoTime::ZERO;
     while !script.is_empty() {
-        match script.below(8) {
+        match script.below(7) {
             choice @ 0..=3 => {
                 let proof = [Proof::Hearsay, Proof::Contact, Proof::Answer][choice % 3];
                 let node = node(&mut script);
@@ -134,11 +134,7 @@ pub fn kademlia_table(data: &[u8]) -> bool {
                 }
                 assert!(table.deadline().is_none_or(|at| at > now));
             }
-            6 => table.fill(now),
-            _ => {
-                let nodes = table.random_nodes();
-                assert_eq!(nodes.len(), table.len());
-            }
+            _ => table.fill(now),
         }
         check_table(&table, &local);
     }
