@@ -78,6 +78,7 @@ pub use protocol::{Protocol, ProtocolError, ProtocolFuture};
 pub use tercet_enode::{
     AddressClass, Endpoint, EnodeUrl, Node, NodeAddress, NodeId, NodeRecord, PublicKey, SecretKey,
 };
+pub use tercet_nodedb::NodeDb;
 pub use tercet_rlpx::{Capability, CapabilityError, CapabilityName, DisconnectReason, Payload};
 
 #[cfg(all(doctest, feature = "tokio"))]
