@@ -13,10 +13,10 @@ use tercet_eth_peer::{
     ChainBackend, DevAccount, DevChain, DevChainConfig, DevTransfer, EthConfig, EthEvent,
     EthNetwork, MemoryChain, MemoryPool, PoolConfig, TransferKind, TxPool, local_status,
 };
-use tercet_nodedb::NodeDb;
+
 use tercet_server::{
-    Capability, DisconnectReason, DropReason, NodeAddress, Payload, Peer, Protocol, ProtocolFuture,
-    ProtocolIo, Server, ServerConfig, ServerEvent,
+    Capability, DisconnectReason, DropReason, NodeAddress, NodeDb, Payload, Peer, Protocol,
+    ProtocolFuture, ProtocolIo, Server, ServerConfig, ServerEvent,
 };
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
