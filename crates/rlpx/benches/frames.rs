@@ -157,7 +157,7 @@ fn main() {
 }
 
 fn report(what: &str, size: usize, count: usize, ratio: &Ratio) {
-    let (ours, limit) = ratio.medians();
+    let (ours, limit) = ratio.times();
     let rate = (size * count) as f64 / ours.as_secs_f64() / 1e6;
     let required = if size == SIZES[1] {
         format!(" (required {REQUIRED:.2})")

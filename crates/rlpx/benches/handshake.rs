@@ -82,7 +82,7 @@ fn main() {
         || (),
         |()| curve.both_sides(),
     );
-    let (ours, limit) = ratio.medians();
+    let (ours, limit) = ratio.times();
     println!(
         "handshake: both sides {ours:?}, its curve operations {limit:?}: ratio {:.3} (allowed {LIMIT})",
         1.0 / ratio.speed()
