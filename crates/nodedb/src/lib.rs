@@ -5,6 +5,9 @@
 //! writer thread before a store, joins writes by node, expires what stopped answering, and is what discovery and server hold.
 //! What a contact is and how its record is signed belongs to `tercet-enode`; whom to ask and when, to discovery.
 //!
+//! 100,000 nodes take 12 MiB of memory and 37 MiB of disk in 14 files with RocksDB, and 1.1 KB of memory each without; the
+//! README has the figures and the command that measures them.
+//!
 //! ```
 //! use tercet_enode::{Endpoint, Node, SecretKey};
 //! use tercet_machine::{MachineRng, UnixTime};
@@ -58,3 +61,7 @@ pub use rocks::{OpenReport, Opened, RocksStore, SCHEMA_VERSION, UnusableReason};
 pub use store::{Applied, NodeMeta, NodeStore, Seed, SeedQuery, StoreError, StoreStats};
 pub use write::Write;
 pub use writer::{WriteError, WriterStats};
+
+#[cfg(all(doctest, feature = "rocksdb"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

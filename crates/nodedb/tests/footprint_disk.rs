@@ -40,6 +40,11 @@ fn files(folder: &Path) -> (usize, u64) {
 fn a_hundred_thousand_nodes_take_16_mib_and_few_files() {
     // The tables of the curve and the allocator's first pages are not the store's.
     warm_up();
+    let record = signed(1, ip(1), 1_700_000_000_000);
+    println!(
+        "bytes of a record {:>44}",
+        record.record().unwrap().raw().len()
+    );
     let folder = tempfile::tempdir().unwrap();
     let before = resident();
     let (store, _) = RocksStore::open(folder.path()).unwrap();
