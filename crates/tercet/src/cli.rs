@@ -7,8 +7,13 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::cmd::devnet::DevnetArgs;
 use crate::cmd::enr::EnrCommand;
+use crate::cmd::hello::HelloArgs;
 use crate::cmd::key::KeyCommand;
+use crate::cmd::node::NodeArgs;
+use crate::cmd::ping::PingArgs;
+use crate::cmd::status::StatusArgs;
 use crate::error::EXIT_BAD_INPUT;
 
 /// Ethereum's peer-to-peer stack (devp2p) as one program
@@ -38,18 +43,28 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run one node
+    Node(Box<NodeArgs>),
+    /// Run many nodes in this process, let them find each other and gossip transactions, and check that all arrive
+    Devnet(DevnetArgs),
     /// Make a node key, or show what belongs to one
     #[command(subcommand)]
     Key(KeyCommand),
     /// Read or sign Ethereum node records
     #[command(subcommand)]
     Enr(EnrCommand),
+    /// Ping a node over UDP (discv4)
+    Ping(PingArgs),
+    /// Do the RLPx handshake with a node and print its Hello
+    Hello(HelloArgs),
+    /// Connect to a node and print its eth Status
+    Status(StatusArgs),
 }
 
 impl Command {
     /// geth's 3 for the long-running node; the other commands say what matters on stdout.
     pub(crate) fn default_verbosity(&self) -> u8 {
-        2
+        if matches!(self, Self::Node(_)) { 3 } else { 2 }
     }
 }
 

@@ -7,9 +7,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tercet_rlpx::{
+    DisconnectError, DisconnectReason, HandshakeError, HelloError, QueueError, StreamError,
+};
 use thiserror::Error;
 
+use crate::cmd::devnet::{DevnetChainError, Lacks};
 use crate::cmd::node::options::OptionsFileError;
+use crate::descriptors::DescriptorError;
 use crate::keyfile::KeyFileError;
 
 /// The command was understood and failed: nobody answered, a port was taken, transactions did not arrive.
@@ -44,6 +49,9 @@ pub(crate) enum CliError {
     /// The named node says nothing about where it is.
     #[error("the node has no IP address: use a record or URL that names one")]
     NoEndpoint,
+    /// The named node takes no part in discovery.
+    #[error("the node has no UDP port: it takes no part in discovery")]
+    NoUdpPort,
     /// The named node takes no TCP connections.
     #[error("the node has no TCP port: it answers discovery only")]
     NoTcpPort,
@@ -62,6 +70,116 @@ pub(crate) enum CliError {
         address: SocketAddr,
         limit: Duration,
     },
+    /// The encrypted handshake failed.
+    #[error("{address}")]
+    Handshake {
+        address: SocketAddr,
+        source: HandshakeError,
+    },
+    /// The exchange of Hellos failed.
+    #[error("{address}")]
+    Hello {
+        address: SocketAddr,
+        source: HelloError,
+    },
+    /// An established connection failed.
+    #[error("{address}")]
+    Stream {
+        address: SocketAddr,
+        source: StreamError,
+    },
+    /// Nothing more can be sent on a connection.
+    #[error("{address}")]
+    Queue {
+        address: SocketAddr,
+        source: QueueError,
+    },
+    /// The remote ended the connection.
+    #[error("{address} disconnected: {reason}")]
+    Disconnected {
+        address: SocketAddr,
+        reason: DisconnectReason,
+    },
+    /// The remote ended the connection, with a message that says nothing.
+    #[error("{address} disconnected")]
+    Disconnect {
+        address: SocketAddr,
+        source: DisconnectError,
+    },
+    /// No version of eth in common.
+    #[error("{address} speaks neither eth/69 nor eth/68")]
+    NoEth { address: SocketAddr },
+    /// Another message of eth came first.
+    #[error("{address} sent eth message 0x{id:02x} before its Status")]
+    NotStatus { address: SocketAddr, id: u64 },
+    /// The Status is malformed.
+    #[error("{address} sent a malformed Status")]
+    Status {
+        address: SocketAddr,
+        source: tercet_eth_peer::wire::DecodeError,
+    },
+    /// The discovery settings cannot be used.
+    #[error("discovery")]
+    DiscoveryConfig(#[source] tercet_discovery::ConfigError),
+    /// Discovery did not start.
+    #[error(transparent)]
+    Discovery(tercet_discovery::StartError),
+    /// A Ping was not answered.
+    #[error("{address}")]
+    Ping {
+        address: SocketAddr,
+        source: tercet_discovery::RequestError,
+    },
+    /// The server settings cannot be used.
+    #[error("settings")]
+    ServerConfig(#[source] tercet_server::ConfigError),
+    /// The server did not start.
+    #[error(transparent)]
+    Server(tercet_server::StartError),
+    /// The eth protocol did not start.
+    #[error(transparent)]
+    Eth(tercet_eth_peer::EthStartError),
+    /// The node database cannot be used.
+    #[error(transparent)]
+    Database(tercet_nodedb::OpenError),
+    /// The node database failed at the end.
+    #[error(transparent)]
+    Store(tercet_nodedb::StoreError),
+    /// The folder holds no chain.
+    #[error(transparent)]
+    Chain(tercet_eth_peer::ChainError),
+    /// No chain is built in for a network.
+    #[error(
+        "no chain is built in for network {id} (1 mainnet, 11155111 sepolia, 560048 hoodi, 17000 holesky): give one with --chain DIR"
+    )]
+    UnknownNetwork { id: u64 },
+    /// There is no home folder.
+    #[error("there is no home folder: give --datadir")]
+    NoHome,
+    /// The datadir cannot be made.
+    #[error("cannot use the folder {}", path.display())]
+    Datadir { path: PathBuf, source: io::Error },
+    /// There is no chain for a devnet.
+    #[error(transparent)]
+    DevnetChain(DevnetChainError),
+    /// A transaction was refused at the node it was injected at.
+    #[error("a transaction was refused at the node it was injected at")]
+    Submit(#[source] tercet_eth_peer::SubmitError),
+    /// Too few files may be open.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// The time of a devnet was up.
+    #[error("not complete after {}: {lacks}", humantime::format_duration(*.limit))]
+    DevnetIncomplete { limit: Duration, lacks: Lacks },
+    /// A temporary folder failed.
+    #[error("temporary folder")]
+    TempDir(#[source] io::Error),
+    /// A task of this program ended by a defect.
+    #[error("a task of this program failed")]
+    Task(#[source] tokio::task::JoinError),
+    /// Signals cannot be listened to.
+    #[error("cannot listen for Ctrl-C")]
+    Signals(#[source] io::Error),
     /// The runtime did not start.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -90,7 +208,15 @@ impl CliError {
             | Self::Record(_)
             | Self::TwoAddresses
             | Self::NoEndpoint
-            | Self::NoTcpPort => EXIT_BAD_INPUT,
+            | Self::NoUdpPort
+            | Self::NoTcpPort
+            | Self::DiscoveryConfig(_)
+            | Self::ServerConfig(_)
+            | Self::Chain(_)
+            | Self::DevnetChain(_)
+            | Self::UnknownNetwork { .. }
+            | Self::NoHome
+            | Self::Datadir { .. } => EXIT_BAD_INPUT,
             Self::Interrupted => EXIT_INTERRUPTED,
             // The reader has what it wanted.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -4,10 +4,12 @@
 
 mod cli;
 mod cmd;
+mod descriptors;
 mod error;
 mod keyfile;
 mod log;
 mod output;
+mod signals;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -34,16 +36,29 @@ fn main() -> ExitCode {
         cli.verbosity.unwrap_or(cli.command.default_verbosity()),
         &progress,
     );
-    let result = run(cli.command, output);
+    let result = run(cli.command, output, &progress);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
 }
 
-fn run(command: Command, output: Output) -> Result<(), CliError> {
+fn run(command: Command, output: Output, progress: &MultiProgress) -> Result<(), CliError> {
     match command {
         Command::Key(command) => cmd::key::run(command, output),
         Command::Enr(command) => cmd::enr::run(command, output),
+        Command::Ping(args) => block_on(cmd::ping::run(args, output)),
+        Command::Hello(args) => block_on(cmd::hello::run(args, output)),
+        Command::Status(args) => block_on(cmd::status::run(args, output)),
+        Command::Node(args) => block_on(cmd::node::run(*args, output)),
+        Command::Devnet(args) => block_on(cmd::devnet::run(args, output, progress)),
     }
+}
+
+fn block_on<F: Future<Output = Result<(), CliError>>>(command: F) -> Result<(), CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?
+        .block_on(command)
 }

@@ -1,9 +1,13 @@
 //! One module a command, and the few things several commands need.
 #![allow(clippy::disallowed_methods)] // the program is a driver: keys come from the system's randomness
 
+pub(crate) mod devnet;
 pub(crate) mod enr;
+pub(crate) mod hello;
 pub(crate) mod key;
 pub(crate) mod node;
+pub(crate) mod ping;
+pub(crate) mod status;
 
 use std::net::SocketAddr;
 

@@ -1,3 +1,313 @@
-//! `tercet node`: one node.
+//! `tercet node`: one node, from its options to its clean end.
 
+mod events;
+mod network;
 pub(crate) mod options;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_enode::{Node, SecretKey};
+use tercet_eth_peer::{
+    ChainBackend, ChainFolder, EthConfig, EthNetwork, MemoryPool, PoolConfig, StateView,
+    UnknownState,
+};
+use tercet_machine::Clock;
+use tercet_nodedb::NodeDb;
+use tercet_server::{Server, ServerConfig};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+
+use self::events::{NodeEvent, Reporter, Started};
+use self::network::GenesisOnly;
+use self::options::{Identity, Nat, NodeOptions};
+use crate::cmd::{self, DEFAULT_PORT};
+use crate::error::CliError;
+use crate::keyfile;
+use crate::output::Output;
+use crate::signals::Interrupt;
+
+/// Folder under the home folder, without `--datadir`.
+const DEFAULT_DATADIR: &str = ".tercet";
+/// geth's default.
+const DEFAULT_MAX_PEERS: usize = 50;
+/// Mainnet, geth's default.
+const DEFAULT_NETWORK: u64 = 1;
+/// Numbers that change all the time are said at most this often.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tercet node --datadir ./a --nat extip:203.0.113.7
+  tercet node --datadir ./b --port 30304 --bootnodes enode://KEY@127.0.0.1:30303
+  tercet node --config node.toml --json
+
+The options file is TOML with the same names, for example:
+  datadir = \"./a\"
+  port = 30304
+  discovery.port = 30305
+  bootnodes = [\"enode://KEY@127.0.0.1:30303\"]
+
+Ctrl-C or SIGTERM stops the node cleanly.")]
+pub(crate) struct NodeArgs {
+    /// Options file (TOML); flags win over it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: NodeOptions,
+}
+
+pub(crate) async fn run(args: NodeArgs, output: Output) -> Result<(), CliError> {
+    let mut interrupt = Interrupt::listen().map_err(CliError::Signals)?;
+    let options = match &args.config {
+        Some(path) => args.options.over(NodeOptions::read(path)?),
+        None => args.options,
+    };
+    let reporter = Reporter::new(output, Clock::start());
+    let running = Running::start(options).await?;
+    let told = tokio::select! {
+        told = running.tell(&reporter) => told,
+        () = interrupt.recv() => reporter.say(&NodeEvent::Stopping),
+    };
+    let stopped = running.shutdown().await;
+    told.and(stopped)
+        .and_then(|()| reporter.say(&NodeEvent::Stopped))
+}
+
+/// What a node serves.
+struct Chain {
+    blocks: Arc<dyn ChainBackend>,
+    state: Arc<dyn StateView>,
+    name: String,
+    network_id: u64,
+}
+
+/// The chain to serve: a folder's, or the beginning of a public network's.
+fn chain(options: &NodeOptions) -> Result<Chain, CliError> {
+    if let Some(folder) = &options.chain {
+        let chain = ChainFolder::open(folder).map_err(CliError::Chain)?;
+        let network_id = options.networkid.unwrap_or_else(|| chain.network_id());
+        let state: Arc<dyn StateView> = match chain.state() {
+            Some(state) => Arc::new(state.clone()),
+            None => Arc::new(UnknownState),
+        };
+        let name = format!("chain {}", folder.display());
+        return Ok(Chain {
+            blocks: Arc::new(chain),
+            state,
+            name,
+            network_id,
+        });
+    }
+    let id = options.networkid.unwrap_or(DEFAULT_NETWORK);
+    let chain = GenesisOnly::new(id).ok_or(CliError::UnknownNetwork { id })?;
+    let name = chain.name().to_owned();
+    Ok(Chain {
+        blocks: Arc::new(chain),
+        state: Arc::new(UnknownState),
+        name,
+        network_id: id,
+    })
+}
+
+/// The folder to use, made if it is not there.
+fn datadir(options: &NodeOptions) -> Result<PathBuf, CliError> {
+    let path = match &options.datadir {
+        Some(path) => path.clone(),
+        None => std::env::home_dir()
+            .ok_or(CliError::NoHome)?
+            .join(DEFAULT_DATADIR),
+    };
+    std::fs::create_dir_all(&path).map_err(|source| CliError::Datadir {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+/// The node's key: as given, or the one in the datadir, which is made on the first start.
+fn node_key(options: &NodeOptions, datadir: &Path) -> Result<SecretKey, CliError> {
+    let given = keyfile::KeyArgs {
+        nodekey: options.nodekey.clone(),
+        nodekeyhex: options.nodekeyhex.clone(),
+    };
+    if let Some(key) = given.load()? {
+        return Ok(key);
+    }
+    let path = datadir.join("nodekey");
+    if path.exists() {
+        return Ok(keyfile::read(&path)?);
+    }
+    let key = cmd::new_key();
+    keyfile::create(&path, &key)?;
+    Ok(key)
+}
+
+/// The bootnodes, names looked up. One that cannot be found is left out with a warning: the others may do.
+async fn bootnodes(options: &NodeOptions) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for address in options.bootnodes.iter().flat_map(|list| &list.0) {
+        match cmd::contact(address).await {
+            Ok(node) => nodes.push(node),
+            Err(error) => {
+                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error))
+            }
+        }
+    }
+    nodes
+}
+
+struct Running {
+    server: Server,
+    eth: EthNetwork,
+    pool: Arc<MemoryPool>,
+    db: NodeDb,
+    started: Box<Started>,
+}
+
+impl Running {
+    async fn start(options: NodeOptions) -> Result<Self, CliError> {
+        let Chain {
+            blocks,
+            state,
+            name,
+            network_id,
+        } = chain(&options)?;
+        let datadir = datadir(&options)?;
+        let key = node_key(&options, &datadir)?;
+        let id = key.node_id();
+        let path = datadir.join("nodes");
+        let (db, report) = tokio::task::spawn_blocking(move || NodeDb::open(path))
+            .await
+            .map_err(CliError::Task)?
+            .map_err(CliError::Database)?;
+        let bootnodes = bootnodes(&options).await;
+        let client = cmd::client_id(options.identity.as_ref().map(Identity::as_str));
+        let config = server_config(&options, key, &client, bootnodes.clone())?;
+        let pool = Arc::new(MemoryPool::new(PoolConfig::new(blocks.chain_id()), state));
+        let mut eth_config = EthConfig::new(id);
+        eth_config.network_id = Some(network_id);
+        let eth = EthNetwork::new(eth_config, Arc::clone(&blocks), Arc::clone(&pool) as _)
+            .map_err(CliError::Eth)?;
+        let server = Server::start(config, eth.protocols(), db.clone())
+            .await
+            .map_err(CliError::Server)?;
+        let started = Box::new(Started {
+            id: server.local_node().id().to_string(),
+            enode: server.enode().to_string(),
+            enr: server.local_record().to_string(),
+            client,
+            tcp: server.local_addr(),
+            udp: server.discovery().map(Discovery::local_addr),
+            network: name,
+            network_id,
+            genesis: blocks.genesis_hash().to_string(),
+            head: blocks.head().number,
+            datadir,
+            database: report.to_string(),
+            bootnodes: bootnodes.len(),
+        });
+        Ok(Self {
+            server,
+            eth,
+            pool,
+            db,
+            started,
+        })
+    }
+
+    /// Tells what happens until nobody listens any more.
+    async fn tell(&self, reporter: &Reporter) -> Result<(), CliError> {
+        reporter.say(&NodeEvent::Started(self.started.clone()))?;
+        let mut server_events = self.server.subscribe();
+        let mut eth_events = self.eth.subscribe();
+        let mut record = self.server.local_record();
+        let mut counts = (0, 0, 0, 0);
+        let mut next_counts = Instant::now() + COUNTS_INTERVAL;
+        loop {
+            let event = tokio::select! {
+                event = server_events.recv() => match event {
+                    Ok(event) => events::from_server(&event, self.server.peers().len()),
+                    Err(RecvError::Lagged(events)) => Some(NodeEvent::Missed { events }),
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                event = eth_events.recv() => match event {
+                    Ok(event) => events::from_eth(&event),
+                    // The transactions it missed are in the counts all the same.
+                    Err(RecvError::Lagged(_)) => None,
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                () = sleep_until(next_counts) => {
+                    next_counts = Instant::now() + COUNTS_INTERVAL;
+                    self.tell_counts(reporter, &mut counts)?;
+                    let current = self.server.local_record();
+                    let changed = current.seq() != record.seq();
+                    record = current;
+                    changed.then(|| NodeEvent::Record { enr: record.to_string(), seq: record.seq() })
+                }
+            };
+            if let Some(event) = event {
+                reporter.say(&event)?;
+            }
+        }
+    }
+
+    /// Tells the table's and the pool's sizes where they have changed.
+    fn tell_counts(
+        &self,
+        reporter: &Reporter,
+        told: &mut (usize, usize, usize, u64),
+    ) -> Result<(), CliError> {
+        let table = self.server.discovery().map(Discovery::table);
+        let (nodes, live) = table.map_or((0, 0), |table| (table.len(), table.live_len()));
+        let (pool, duplicates) = (self.pool.len(), self.eth.stats().duplicates);
+        if (nodes, live) != (told.0, told.1) {
+            reporter.say(&NodeEvent::Table { nodes, live })?;
+        }
+        if (pool, duplicates) != (told.2, told.3) {
+            reporter.say(&NodeEvent::Transactions { pool, duplicates })?;
+        }
+        *told = (nodes, live, pool, duplicates);
+        Ok(())
+    }
+
+    async fn shutdown(self) -> Result<(), CliError> {
+        self.server.shutdown().await;
+        self.eth.shutdown().await;
+        self.db.shutdown().await.map_err(CliError::Store)
+    }
+}
+
+fn server_config(
+    options: &NodeOptions,
+    key: SecretKey,
+    client: &str,
+    bootnodes: Vec<Node>,
+) -> Result<ServerConfig, CliError> {
+    let ip = options.addr.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let port = options.port.unwrap_or(DEFAULT_PORT);
+    let mut config = ServerConfig::builder(key)
+        .listen(SocketAddr::new(ip, port))
+        .client_id(client)
+        .max_peers(options.maxpeers.unwrap_or(DEFAULT_MAX_PEERS))
+        .nat(match options.nat {
+            Some(Nat::ExtIp(ip)) => tercet_server::Nat::ExtIp(ip),
+            Some(Nat::None) | None => tercet_server::Nat::None,
+        });
+    if let Some(networks) = &options.netrestrict {
+        config = config.netrestrict(networks.0.iter().copied());
+    }
+    if !options.nodiscover.unwrap_or(false) {
+        let listen = SocketAddr::new(ip, options.discovery_port.unwrap_or(port));
+        let discovery = DiscoveryConfig::builder()
+            .listen(listen)
+            .bootnodes(bootnodes)
+            .build();
+        config = config.discovery(discovery.map_err(CliError::DiscoveryConfig)?);
+    }
+    config.build().map_err(CliError::ServerConfig)
+}
