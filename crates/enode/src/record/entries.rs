@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use rlp::RlpStream;
 
 use super::error::EntryError;
-use super::layout::item_at;
+use super::layout::{integer, item_at};
 
 /// A typed value with the record key it lives under.
 pub trait Entry: Sized {
@@ -155,13 +155,7 @@ fn read_array<const N: usize>(raw: &[u8]) -> Result<[u8; N], EntryError> {
 }
 
 fn read_integer(raw: &[u8]) -> Result<u64, EntryError> {
-    let digits = read_bytes(raw)?;
-    if digits.len() > 8 || digits.first() == Some(&0) {
-        return Err(EntryError::Integer);
-    }
-    Ok(digits
-        .iter()
-        .fold(0, |value, digit| (value << 8) | u64::from(*digit)))
+    integer(read_bytes(raw)?).ok_or(EntryError::Integer)
 }
 
 fn list_payload(raw: &[u8]) -> Result<&[u8], EntryError> {

@@ -148,12 +148,19 @@ impl Layout {
 
 fn read_seq(bytes: &[u8], item: &Item) -> Result<u64, RecordError> {
     let digits = bytes.get(item.payload.clone()).unwrap_or_default();
-    if item.is_list || digits.len() > 8 || digits.first() == Some(&0) {
-        return Err(RecordError::SequenceNumber { at: item.start });
-    }
-    Ok(digits
-        .iter()
-        .fold(0, |seq, digit| (seq << 8) | u64::from(*digit)))
+    integer(digits)
+        .filter(|_| !item.is_list)
+        .ok_or(RecordError::SequenceNumber { at: item.start })
+}
+
+/// An unsigned integer of at most 64 bits from its big-endian digits, which have no leading zeros.
+pub(super) fn integer(digits: &[u8]) -> Option<u64> {
+    let canonical = digits.len() <= 8 && digits.first() != Some(&0);
+    canonical.then(|| {
+        digits
+            .iter()
+            .fold(0, |value, digit| (value << 8) | u64::from(*digit))
+    })
 }
 
 fn read_pairs(

@@ -1,7 +1,7 @@
 //! Node records (ENR, EIP-778): decoding in two steps, checking, text form, and the choice of one endpoint.
 //!
 //! Bytes become an [`UnverifiedRecord`] (structure, identity) and only then a [`NodeRecord`] (signature). The first step
-//! costs a tenth of the second, and is enough to see by `(id, seq)` that a record is nothing new. Both keep the raw bytes,
+//! costs about a tenth of the second, and is enough to see by `(id, seq)` that a record is nothing new. Both keep the raw bytes,
 //! so what was received is what is passed on, entries nobody here knows included.
 
 mod builder;
