@@ -385,7 +385,7 @@ fn a_forged_record_is_skipped_when_it_is_read() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Any file, cut or overwritten anywhere.
     #[test]

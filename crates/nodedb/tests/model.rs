@@ -97,7 +97,7 @@ fn picture_through(db: &NodeDb) -> Picture {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_stores_agree(ops in prop::collection::vec(op(), 1..40)) {
