@@ -72,7 +72,6 @@ impl Default for DiscoveryConfig {
 
 impl DiscoveryConfig {
     /// Starts from the defaults.
-    #[must_use]
     pub fn builder() -> DiscoveryConfigBuilder {
         DiscoveryConfigBuilder {
             config: Self::default(),
@@ -199,5 +198,93 @@ impl DiscoveryConfigBuilder {
     pub fn build(self) -> Result<DiscoveryConfig, ConfigError> {
         self.config.check()?;
         Ok(self.config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The defaults as the table in the documentation shows them.
+    #[test]
+    fn the_documented_defaults_are_the_ones() {
+        let config = DiscoveryConfig::default();
+        let seconds = |duration: Duration| match (duration.as_secs(), duration.subsec_millis()) {
+            (0, millis) => format!("{millis}ms"),
+            (secs, _) => format!("{}m", secs / 60),
+        };
+        let none = |empty: bool| {
+            if empty {
+                "none".to_owned()
+            } else {
+                "some".to_owned()
+            }
+        };
+        let rows = [
+            ("listen", format!("`{}`", config.listen)),
+            ("advertised_ip", none(config.advertised_ip.is_none())),
+            ("tcp_port", config.tcp_port.to_string()),
+            ("bootnodes", none(config.bootnodes.is_empty())),
+            ("netrestrict", none(config.netrestrict.is_none())),
+            ("entries", none(config.entries.is_empty())),
+            ("refresh_interval", seconds(config.refresh_interval)),
+            ("reply_timeout", seconds(config.reply_timeout)),
+        ];
+        let source = include_str!("config.rs");
+        for (name, default) in rows {
+            let row = format!("/// | `{name}` | {default} |");
+            assert!(source.contains(&row), "not documented: {row}");
+        }
+        assert_eq!(DiscoveryConfig::builder().build(), Ok(config));
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused() {
+        let build = DiscoveryConfig::builder;
+        let nobody: IpAddr = [0, 0, 0, 0].into();
+        assert_eq!(
+            build().advertised_ip(nobody).build(),
+            Err(ConfigError::AdvertisedIp(nobody))
+        );
+        for (timeout, fits) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
+            let timeout = Duration::from_millis(timeout);
+            assert_eq!(
+                build().reply_timeout(timeout).build().is_ok(),
+                fits,
+                "{timeout:?}"
+            );
+        }
+        let short = Duration::from_millis(9999);
+        assert_eq!(
+            build().refresh_interval(short).build(),
+            Err(ConfigError::RefreshInterval(short))
+        );
+        assert_eq!(
+            build().netrestrict(vec![]).build(),
+            Err(ConfigError::NobodyPermitted)
+        );
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_configuration_is_read_as_people_write_it() {
+        let url = format!(
+            "enode://{}@10.0.0.1:30303",
+            "ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd31387574077f301b421bc84df7266c44e9e6d569fc56be00812904767bf5ccd1fc7f"
+        );
+        let text = format!(
+            r#"{{"listen":"127.0.0.1:0","bootnodes":["{url}"],"netrestrict":["10.0.0.0/8"],"refresh-interval":"10m"}}"#
+        );
+        let config: DiscoveryConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(config.refresh_interval, Duration::from_secs(600));
+        assert_eq!(config.bootnodes[0].enode_url().to_string(), url);
+        let again: DiscoveryConfig =
+            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+        let dns = text.replace("10.0.0.1:30303", "boot.example.org:30303");
+        let error = serde_json::from_str::<DiscoveryConfig>(&dns)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("names no IP address"), "{error}");
     }
 }

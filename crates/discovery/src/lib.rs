@@ -1,5 +1,25 @@
 //! Ethereum node discovery: the Kademlia table, lookups and the discv4 protocol, as machines without I/O, and with feature
 //! `tokio` as a service on a UDP socket. RLPx, dialling and what a peer is good for are left to the crates above.
+//!
+//! The table and the lookup know no protocol:
+//!
+//! ```
+//! use tercet_discovery::{Added, Lookup, Proof, RevalidationConfig, Table};
+//! use tercet_enode::{Endpoint, Node, SecretKey};
+//! use tercet_machine::{MachineRng, MonoTime};
+//!
+//! let mut rng = MachineRng::from_seed([7; 32]);
+//! let mut node = |n| Node::new(SecretKey::generate(&mut rng).public_key(), Endpoint::new([10, 0, 0, n].into(), 30303, 30303));
+//! let (own, other) = (node(1), node(2));
+//! let mut table = Table::new(own.id(), RevalidationConfig::default(), MachineRng::from_seed([8; 32]));
+//! assert_eq!(table.add(MonoTime::ZERO, other.clone(), Proof::Answer), Added::Inserted);
+//!
+//! let start = table.closest(&own.id(), 16, |_, live| live);
+//! let mut lookup = Lookup::new(own.id(), own.id(), start);
+//! assert_eq!(lookup.next_query(), Some(other.clone()));
+//! lookup.on_answer(&other.id());
+//! assert!(lookup.is_done());
+//! ```
 
 #[cfg(feature = "tokio")]
 mod config;
@@ -48,3 +68,7 @@ pub use socket::MAX_QUEUED;
 pub use v4::{PongInfo, RequestError, Target};
 #[cfg(feature = "tokio")]
 pub use walk::{MAX_GIVEN, MAX_PAUSE, MAX_READY, MIN_PAUSE, REPEAT_AFTER};
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

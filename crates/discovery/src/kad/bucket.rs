@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use tercet_enode::{Node, NodeId};
+use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::MonoTime;
 
 use super::revalidate::RevalidationList;
@@ -14,6 +14,17 @@ pub const BUCKET_SIZE: usize = 16;
 
 /// Nodes waiting for a place in one bucket.
 pub const MAX_REPLACEMENTS: usize = 10;
+
+/// What is known about a node offered to the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// Somebody named it: a neighbour, a boot node, a seed, a record.
+    Hearsay,
+    /// It has sent a packet from an address it had proven before.
+    Contact,
+    /// It has just answered a ping at this endpoint.
+    Answer,
+}
 
 /// A node in the table and what is known about it.
 #[derive(Clone, Debug)]
@@ -117,5 +128,31 @@ impl Bucket {
             .iter()
             .chain(&self.replacements)
             .map(|entry| (entry.node.id(), entry.node.endpoint().ip))
+    }
+}
+
+/// What is known of a node after hearing `new` about it.
+pub(super) fn merge(old: &Entry, new: &Node, proof: Proof) -> Node {
+    let newer = if new.seq() > old.node.seq() {
+        new.record()
+    } else {
+        None
+    };
+    let (was, is) = (*old.node.endpoint(), *new.endpoint());
+    let keep = proof == Proof::Hearsay && (old.live || newer.is_none());
+    let mut endpoint = if keep { was } else { is };
+    if endpoint.ip == is.ip && is.tcp != 0 && (proof != Proof::Hearsay || newer.is_some()) {
+        endpoint.tcp = is.tcp;
+    } else if endpoint.ip == was.ip && endpoint.tcp == 0 {
+        endpoint.tcp = was.tcp;
+    }
+    let node =
+        old.node
+            .clone()
+            .with_endpoint(Endpoint::new(endpoint.ip, endpoint.udp, endpoint.tcp));
+    match newer.map(|record| node.clone().with_record(record.clone())) {
+        Some(Ok(updated)) => updated,
+        // No newer record; the ids are equal, or this would not be the node's entry.
+        _ => node,
     }
 }

@@ -8,9 +8,9 @@ mod revalidate;
 mod snapshot;
 mod table;
 
-pub use bucket::{BUCKET_SIZE, MAX_REPLACEMENTS};
+pub use bucket::{BUCKET_SIZE, MAX_REPLACEMENTS, Proof};
 pub use filter::{BUCKET_LIMITS, SubnetLimits, TABLE_LIMITS};
 pub use lookup::{ALPHA, Lookup, MAX_CANDIDATES, MAX_QUERIES};
 pub use revalidate::{RevalidationConfig, RevalidationList};
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
-pub use table::{Added, BUCKETS, Proof, Refusal, Table};
+pub use table::{Added, BUCKETS, Refusal, Table};

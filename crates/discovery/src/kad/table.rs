@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use tercet_enode::{Endpoint, Node, NodeId};
+use tercet_enode::{Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
-use super::bucket::{Bucket, Entry};
+use super::bucket::{Bucket, Entry, Proof, merge};
 use super::filter::{BUCKET_LIMITS, TABLE_LIMITS};
 use super::revalidate::{Census, RevalidationConfig, RevalidationList, Schedule};
 use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
@@ -23,17 +23,6 @@ pub const BUCKETS: usize = 17;
 
 /// Log distances up to this one share the first bucket: `256 - 16`.
 const NEAREST: u16 = 240;
-
-/// What is known about a node offered to the table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Proof {
-    /// Somebody named it: a neighbour, a boot node, a seed, a record.
-    Hearsay,
-    /// It has sent a packet from an address it had proven before.
-    Contact,
-    /// It has just answered a ping at this endpoint.
-    Answer,
-}
 
 /// What [`Table::add`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -493,31 +482,5 @@ impl Table {
     fn bucket_mut(&mut self, id: &NodeId) -> Option<&mut Bucket> {
         let at = self.place(id)?;
         self.buckets.get_mut(at)
-    }
-}
-
-/// What is known of a node after hearing `new` about it.
-fn merge(old: &Entry, new: &Node, proof: Proof) -> Node {
-    let newer = if new.seq() > old.node.seq() {
-        new.record()
-    } else {
-        None
-    };
-    let (was, is) = (*old.node.endpoint(), *new.endpoint());
-    let keep = proof == Proof::Hearsay && (old.live || newer.is_none());
-    let mut endpoint = if keep { was } else { is };
-    if endpoint.ip == is.ip && is.tcp != 0 && (proof != Proof::Hearsay || newer.is_some()) {
-        endpoint.tcp = is.tcp;
-    } else if endpoint.ip == was.ip && endpoint.tcp == 0 {
-        endpoint.tcp = was.tcp;
-    }
-    let node =
-        old.node
-            .clone()
-            .with_endpoint(Endpoint::new(endpoint.ip, endpoint.udp, endpoint.tcp));
-    match newer.map(|record| node.clone().with_record(record.clone())) {
-        Some(Ok(updated)) => updated,
-        // No newer record; the ids are equal, or this would not be the node's entry.
-        _ => node,
     }
 }

@@ -121,7 +121,7 @@ impl V4Core {
                 (Job::Find(lookup), None, _) => self.send_find(now, peer, lookup),
                 (Job::Enr(want), _, None) => self.send_enr_request(now, peer, want),
                 (Job::Enr(want), _, Some(enr)) if enr.wants.len() < MAX_WAITERS => {
-                    enr.wants.push(want)
+                    enr.wants.push(want);
                 }
                 _ => waiting.push_back(job),
             }

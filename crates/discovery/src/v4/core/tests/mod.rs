@@ -320,7 +320,7 @@ impl Net {
                     self.flying.insert(self.serial, (at, to, hash, message));
                 }
                 V4Output::LoadSeeds { .. } => {
-                    self.cores[at].handle(self.now, V4Input::Seeds(vec![]))
+                    self.cores[at].handle(self.now, V4Input::Seeds(vec![]));
                 }
                 V4Output::Done { op, result } => self.done.push((at, op, result)),
                 V4Output::Write(_) => {}

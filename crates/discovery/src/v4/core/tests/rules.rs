@@ -483,7 +483,7 @@ fn five_unanswered_questions_in_a_row_cost_the_place_unless_the_bucket_is_small(
                             );
                         }
                         Message::FindNode(_) if n != victim => {
-                            bench.receive(n, neighbors(&bench, &[]))
+                            bench.receive(n, neighbors(&bench, &[]));
                         }
                         _ => {}
                     }
