@@ -22,5 +22,5 @@ mod workspace;
 pub use chain::LiveChain;
 pub use child::{Child, LIMIT};
 pub use interop::{go_peer, js_peer};
-pub use node::{any_port, discovery, key, node, until_live};
+pub use node::{any_port, discovery, discovery_at, key, node, until_live};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

@@ -26,10 +26,15 @@ pub fn node(url: &serde_json::Value) -> Node {
     address.to_node().expect("an address")
 }
 
-/// A discovery service that begins with `bootnodes` and remembers nothing.
+/// A discovery service on any port that begins with `bootnodes` and remembers nothing.
 pub async fn discovery(key: &SecretKey, bootnodes: Vec<Node>) -> Discovery {
+    discovery_at(any_port(), key, bootnodes).await
+}
+
+/// The same on a certain port.
+pub async fn discovery_at(listen: SocketAddr, key: &SecretKey, bootnodes: Vec<Node>) -> Discovery {
     let config = DiscoveryConfig::builder()
-        .listen(any_port())
+        .listen(listen)
         .tcp_port(30_303)
         .bootnodes(bootnodes)
         .build()

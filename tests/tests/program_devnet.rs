@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a failed expectation is the test's result
 
 use serde_json::Value;
-use tercet_tests::{chain_folder, say, tercet};
+use tercet_tests::{Child, LIMIT, chain_folder, say, tercet};
 
 /// Runs a devnet that must succeed and checks what any successful one has in common.
 fn devnet(nodes: usize, txs: usize, more: &[&str]) -> Value {
@@ -22,7 +22,12 @@ fn devnet(nodes: usize, txs: usize, more: &[&str]) -> Value {
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stderr}\n{stdout}");
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
-    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let report = serde_json::from_str(&stdout).unwrap();
+    check(&report, nodes, txs);
+    report
+}
+
+fn check(report: &Value, nodes: usize, txs: usize) {
     assert_eq!(report["ok"], true);
     assert!(
         report["discovery_ms"].is_u64() && report["coverage_ms"].is_u64(),
@@ -50,7 +55,6 @@ fn devnet(nodes: usize, txs: usize, more: &[&str]) -> Value {
             .sum::<u64>()
     };
     assert_eq!(sum("peers_in"), sum("peers_out"));
-    report
 }
 
 #[test]
@@ -60,6 +64,40 @@ fn nodes_find_each_other_and_share_transactions() {
         report["chain_head"]["number"].as_u64().unwrap() > 0,
         "{report}"
     );
+}
+
+/// What `./run` does when nothing is asked of it.
+#[test]
+fn by_default_eight_nodes_share_a_hundred_transactions_and_people_get_a_table() {
+    let output = tercet().arg("devnet").output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{table}");
+    let columns = [
+        "table",
+        "in",
+        "out",
+        "first peer",
+        "last peer",
+        "txs",
+        "duplicates",
+    ];
+    for column in columns {
+        assert!(table.contains(column), "no {column} in\n{table}");
+    }
+    assert!(table.contains("complete: 8 nodes"), "{table}");
+    assert_eq!(table.matches(" 100 ").count(), 8, "{table}");
+}
+
+#[test]
+fn kept_running_it_ends_when_told() {
+    let mut command = tercet();
+    command.args(["devnet", "--nodes", "3", "--txs", "2", "--keep", "--json"]);
+    let mut devnet = Child::spawn("devnet", &mut command);
+    let report = devnet.line().expect("the report");
+    check(&serde_json::from_str(&report).unwrap(), 3, 2);
+    devnet.interrupt();
+    let (_, status) = devnet.finish(LIMIT);
+    assert!(status.success(), "{status}\n{}", devnet.said());
 }
 
 #[test]
