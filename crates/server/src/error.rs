@@ -94,6 +94,9 @@ pub enum CommandError {
     /// The node is this one.
     #[error("that is this node itself")]
     Itself,
+    /// The node's address is outside the allowed networks.
+    #[error("the node's address is outside the allowed networks")]
+    NotAllowed,
     /// The set is full.
     #[error("the set of static or trusted nodes is full")]
     Full,

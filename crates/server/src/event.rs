@@ -43,7 +43,7 @@ pub enum ServerEvent {
     InboundRefused {
         /// Where it came from.
         addr: SocketAddr,
-        /// Who it was, when the handshake got that far.
+        /// Who it was or, before its Hello, claimed to be.
         id: Option<NodeId>,
         /// Why.
         reason: RefuseReason,

@@ -130,6 +130,24 @@ impl Default for Timeouts {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "serde")]
+    #[test]
+    fn limits_are_read_from_files_field_by_field() {
+        let limits: Limits = serde_json::from_str(r#"{"max_peers": 9}"#).unwrap();
+        assert_eq!(
+            limits,
+            Limits {
+                max_peers: 9,
+                ..Limits::default()
+            }
+        );
+        let timeouts: Timeouts = serde_json::from_str(r#"{"redial": "2m 5s"}"#).unwrap();
+        assert_eq!(timeouts.redial, Duration::from_secs(125));
+        let again = serde_json::to_string(&timeouts).unwrap();
+        assert_eq!(serde_json::from_str::<Timeouts>(&again).unwrap(), timeouts);
+        assert!(serde_json::from_str::<Limits>(r#"{"max_pears": 9}"#).is_err());
+    }
+
     /// The rows `| name | value | …` of the table in the doc of a struct.
     fn documented(of: &str) -> Vec<(String, String)> {
         let source = include_str!("limits.rs");

@@ -74,13 +74,7 @@ async fn bind(
     };
     let mut core = core(&config, &protocols, discovery.is_some())?;
     let clock = Clock::start();
-    for id in &config.trusted_nodes {
-        // Naming itself or too many nodes is refused when the configuration is built.
-        let _ = core.add_trusted(*id);
-    }
-    for address in &config.static_nodes {
-        let _ = core.add_static(clock.now(), address.clone());
-    }
+    add_named(&mut core, &config, &clock);
     let (commands, received) = mpsc::channel(COMMANDS);
     let (peers, peers_seen) = watch::channel(Arc::from([]));
     let shared = ServerShared {
@@ -124,6 +118,21 @@ async fn bind(
         },
         driver,
     ))
+}
+
+/// Adds the nodes the user named. One that cannot be kept is no reason not to
+/// start: a list shared by many nodes has this one in it, too.
+fn add_named(core: &mut ServerCore, config: &ServerConfig, clock: &Clock) {
+    for id in &config.trusted_nodes {
+        if let Err(error) = core.add_trusted(*id) {
+            tracing::warn!(node = %id, %error, "trusted node left out");
+        }
+    }
+    for address in &config.static_nodes {
+        if let Err(error) = core.add_static(clock.now(), address.clone()) {
+            tracing::warn!(node = %address.id(), %error, "static node left out");
+        }
+    }
 }
 
 /// Our Hello. It must fit, and no capability may be in it twice, or two

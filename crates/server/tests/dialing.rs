@@ -189,16 +189,11 @@ async fn shutdown_tells_every_peer_joins_every_run_and_frees_the_port() {
 
 #[tokio::test]
 async fn shutdown_is_bounded_when_nobody_plays_along() {
-    let deaf = protocol("deaf", 8, |_, io| async move {
-        std::future::pending::<()>().await;
-        drop(io);
-        Ok(())
-    });
     let timeouts = Timeouts {
         join: Duration::from_millis(200),
         ..quick()
     };
-    let server = start(config(key(1)).timeouts(timeouts), vec![deaf]).await;
+    let server = start(config(key(1)).timeouts(timeouts), vec![deaf("deaf")]).await;
     // The remote neither reads nor closes.
     let peer = greet(&server, &key(9), &["deaf"]).await;
     until(|| server.peers().len() == 1).await;

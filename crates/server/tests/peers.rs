@@ -64,12 +64,7 @@ async fn two_servers_run_a_protocol_of_their_own() {
 
 #[tokio::test]
 async fn a_protocol_that_never_reads_stalls_neither_pings_nor_another_protocol() {
-    let never_reads = protocol("busy", 8, |_, io| async move {
-        std::future::pending::<()>().await;
-        drop(io);
-        Ok(())
-    });
-    let server = start(config(key(1)), vec![never_reads, echo("echo")]).await;
+    let server = start(config(key(1)), vec![deaf("busy"), echo("echo")]).await;
     let mut peer = greet(&server, &key(9), &["busy", "echo"]).await;
     // As many messages as the busy protocol's inbox holds.
     for _ in 0..INBOX_MESSAGES {
@@ -92,18 +87,13 @@ async fn a_protocol_that_never_reads_stalls_neither_pings_nor_another_protocol()
 
 #[tokio::test]
 async fn a_full_inbox_stops_reading_while_our_pings_go_out_and_then_disconnects() {
-    let never_reads = protocol("busy", 8, |_, io| async move {
-        std::future::pending::<()>().await;
-        drop(io);
-        Ok(())
-    });
     let timeouts = Timeouts {
         ping: Duration::from_millis(100),
         inbox: Duration::from_millis(500),
         join: Duration::from_millis(50),
         ..quick()
     };
-    let server = start(config(key(1)).timeouts(timeouts), vec![never_reads]).await;
+    let server = start(config(key(1)).timeouts(timeouts), vec![deaf("busy")]).await;
     let mut events = server.subscribe();
     let mut peer = greet(&server, &key(9), &["busy"]).await;
     for _ in 0..=INBOX_MESSAGES {

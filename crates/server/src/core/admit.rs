@@ -78,7 +78,9 @@ impl ServerCore {
         }
     }
 
-    /// First checkpoint: the key is known, nothing has been said.
+    /// First checkpoint: the key is known, nothing has been said. An inbound key
+    /// is only claimed yet, so nothing is remembered of it and nobody else is
+    /// turned away for it.
     pub(super) fn on_authenticated(
         &mut self,
         now: MonoTime,
@@ -101,7 +103,7 @@ impl ServerCore {
         let direction = state.direction;
         let id = key.node_id();
         state.stage = Stage::Greeting { id, key, task };
-        match self.check(now, conn, &id, direction) {
+        match self.check(now, &id, direction) {
             Ok(_) => self.outputs.push_back(ServerOutput::Hello(conn)),
             Err(reason) => self.refuse(now, conn, reason),
         }
@@ -127,7 +129,7 @@ impl ServerCore {
         if shared.is_empty() {
             return self.refuse(now.mono, conn, RefuseReason::UselessPeer);
         }
-        let replaced = match self.check(now.mono, conn, &id, direction) {
+        let replaced = match self.check(now.mono, &id, direction) {
             Ok(replaced) => replaced,
             Err(reason) => return self.refuse(now.mono, conn, reason),
         };
@@ -157,12 +159,11 @@ impl ServerCore {
         }
     }
 
-    /// Whether a proven node may become a peer by this connection; with the
+    /// Whether a node may become a peer by this connection; with the
     /// connection that it replaces.
     fn check(
         &self,
         now: MonoTime,
-        conn: ConnId,
         id: &NodeId,
         direction: Direction,
     ) -> Result<Option<ConnId>, RefuseReason> {
@@ -172,8 +173,7 @@ impl ServerCore {
         if *id == self.config.local {
             return Err(RefuseReason::Itself);
         }
-        let twice = self.conns.greets_twice(conn, id, direction);
-        if twice || self.conns.waiting(id).is_some() {
+        if self.conns.waiting(id).is_some() {
             return Err(RefuseReason::AlreadyConnected);
         }
         if let Some((holder, state)) = self.conns.holder(id) {
@@ -224,7 +224,7 @@ impl ServerCore {
         }
     }
 
-    /// Refuses a proven remote and notes what follows from it.
+    /// Refuses a remote and notes what follows from it.
     pub(super) fn refuse(&mut self, now: MonoTime, conn: ConnId, reason: RefuseReason) {
         let task = match self.conns.get_mut(conn).map(|state| &mut state.stage) {
             Some(Stage::Greeting { task, .. }) => task.take(),

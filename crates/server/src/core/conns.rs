@@ -30,7 +30,8 @@ pub(super) enum Stage {
     Dialing(DialTask),
     /// Inbound: the encrypted handshake.
     Handshaking,
-    /// Both: Hello, with a remote whose key is proven.
+    /// Both: Hello, with a remote whose key is known; an inbound one has only
+    /// claimed it until its Hello opens under it.
     Greeting {
         id: NodeId,
         key: PublicKey,
@@ -47,7 +48,7 @@ pub(super) enum Stage {
 }
 
 impl Conn {
-    /// Whose connection it is, once that is proven.
+    /// Whose connection it is, once that is known.
     pub(super) fn id(&self) -> Option<NodeId> {
         match &self.stage {
             Stage::Dialing(_) | Stage::Handshaking => None,
@@ -149,15 +150,6 @@ impl Conns {
         waiting.next().map(|(conn, _)| conn)
     }
 
-    /// Another connection of the node in the same direction that is at Hello.
-    pub(super) fn greets_twice(&self, conn: ConnId, id: &NodeId, direction: Direction) -> bool {
-        self.of(id).any(|(other, state)| {
-            other != conn
-                && state.direction == direction
-                && matches!(state.stage, Stage::Greeting { .. })
-        })
-    }
-
     /// Dials to the node that have not proven anything yet.
     pub(super) fn unproven_dials(&self, id: &NodeId) -> Vec<ConnId> {
         let mut dials = Vec::new();
@@ -218,10 +210,6 @@ impl Conns {
 impl Known for Conns {
     fn connected(&self, id: &NodeId) -> bool {
         self.holder(id).is_some() || self.waiting(id).is_some()
-    }
-
-    fn pending_inbound(&self, id: &NodeId) -> bool {
-        self.of(id).any(|(_, state)| state.pending_inbound())
     }
 
     fn dialed(&self) -> usize {

@@ -24,7 +24,8 @@ pub enum ServerInput {
         /// The remote address.
         addr: SocketAddr,
     },
-    /// The encrypted handshake proved the remote's key.
+    /// The encrypted handshake is over. It proves a dialed remote's key; an
+    /// inbound one's is proven by its Hello.
     Authenticated {
         /// The connection.
         conn: ConnId,

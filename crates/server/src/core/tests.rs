@@ -193,3 +193,41 @@ fn what_a_remote_says_of_itself_is_cut() {
     assert_eq!(peer.capabilities.len(), 64);
     assert_eq!(peer.node.endpoint().tcp, 0, "its port is not one to dial");
 }
+
+#[test]
+fn claiming_to_be_somebody_keeps_him_neither_out_nor_from_being_dialed() {
+    let mut world = World::new(|_| {});
+    // An impostor knows the key's public half only: he gets no further.
+    let impostor = world.incoming(lan(9)).unwrap();
+    world.authenticates(impostor, 1);
+    assert!(world.outputs.contains(&ServerOutput::Hello(impostor)));
+    assert!(world.candidate(1).is_some());
+    world.inbound_peer(1).unwrap();
+    world.fails(impostor, DialError::Hello);
+    assert_eq!(world.core.peers().len(), 1);
+    assert!(
+        !world
+            .outputs
+            .iter()
+            .any(|output| matches!(output, ServerOutput::Event(ServerEvent::Banned { .. })))
+    );
+}
+
+#[test]
+fn the_named_sets_are_bounded() {
+    let mut world = World::new(|config| config.limits.max_pending = 1);
+    for n in 1..=MAX_NAMED_NODES as u16 {
+        world.add_static(n);
+        world.core.add_trusted(id(n)).unwrap();
+    }
+    let one_more = NodeAddress::Enode(world::node(5000).enode_url());
+    let full = Err(CommandError::Full);
+    assert_eq!(world.core.add_static(world.now, one_more), full);
+    assert_eq!(world.core.add_trusted(id(5000)), full);
+    let again = NodeAddress::Enode(world::node(1).enode_url());
+    assert_eq!(
+        world.core.add_static(world.now, again),
+        Ok(()),
+        "named already"
+    );
+}

@@ -43,8 +43,6 @@ const LAN_SHARE: u32 = 7;
 pub(crate) trait Known {
     /// The node is a peer, or about to be.
     fn connected(&self, id: &NodeId) -> bool;
-    /// The node has dialed us and its set-up is under way.
-    fn pending_inbound(&self, id: &NodeId) -> bool;
     /// Peers we dialed.
     fn dialed(&self) -> usize;
     /// Dials in flight.
@@ -69,9 +67,6 @@ pub(crate) enum DialRefusal {
     /// It is a peer.
     #[error("already connected")]
     AlreadyConnected,
-    /// It has dialed us and the set-up is under way.
-    #[error("inbound set-up under way")]
-    PendingInbound,
     /// Its address is outside the allowed networks.
     #[error("address outside the allowed networks")]
     NotAllowed,
@@ -154,6 +149,11 @@ impl DialScheduler {
         let id = address.id();
         if id == self.rules.local {
             return Err(CommandError::Itself);
+        }
+        if let Some(DialTarget::Addr(addr)) = target_of(&address)
+            && !self.rules.netrestrict.allows(addr.ip())
+        {
+            return Err(CommandError::NotAllowed);
         }
         if !self.statics.contains_key(&id) && self.statics.len() >= MAX_NAMED_NODES {
             return Err(CommandError::Full);
@@ -276,9 +276,6 @@ impl DialScheduler {
         if known.connected(id) {
             return Err(DialRefusal::AlreadyConnected);
         }
-        if known.pending_inbound(id) {
-            return Err(DialRefusal::PendingInbound);
-        }
         if let DialTarget::Addr(addr) = &target
             && !self.rules.netrestrict.allows(addr.ip())
         {
@@ -330,8 +327,8 @@ impl DialScheduler {
                     let at = self.history.not_before(now, &id).unwrap_or(now);
                     self.timers.set(id, at);
                 }
-                // The inbound set-up decides within seconds; a network that is
-                // not allowed may be left by a newly resolved address.
+                // A network that is not allowed may be left by a newly resolved
+                // address.
                 Err(_) => self.timers.set(id, now + self.rules.redial),
             }
         }

@@ -81,6 +81,15 @@ pub fn quiet(name: &str) -> Arc<dyn Protocol> {
     })
 }
 
+/// Never reads what it is sent.
+pub fn deaf(name: &str) -> Arc<dyn Protocol> {
+    protocol(name, 8, |_, io| async move {
+        std::future::pending::<()>().await;
+        drop(io);
+        Ok(())
+    })
+}
+
 pub fn capability(name: &str) -> Capability {
     Capability::new(name, 1).unwrap()
 }

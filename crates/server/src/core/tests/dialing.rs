@@ -147,11 +147,6 @@ fn nodes_that_cannot_or_need_not_be_dialed_are_not() {
     assert_eq!(world.dial(), None, "no TCP port");
     assert!(world.candidate(2).is_some());
     assert_eq!(world.candidate(2), None, "already dialing");
-    // One that is dialing us is not dialed.
-    let mut world = World::new(|_| {});
-    let conn = world.incoming(far(3)).unwrap();
-    world.authenticates(conn, 3);
-    assert_eq!(world.candidate(3), None);
 }
 
 #[test]
