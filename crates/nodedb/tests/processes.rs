@@ -7,9 +7,12 @@
 
 mod common;
 
+use std::error::Error;
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tercet_nodedb::{NodeDb, OpenError, Opened, Write};
 
@@ -106,6 +109,27 @@ fn a_folder_in_use_is_refused_within_the_process() {
     db.close().unwrap();
     let (_, report) = NodeDb::open(folder.path()).unwrap();
     assert_eq!(report.opened, Opened::Existing);
+}
+
+#[test]
+fn a_closed_folder_is_free_while_other_processes_are_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let mut child = Command::new(std::env::current_exe().unwrap());
+                let child = child.arg("--list").stdout(Stdio::null());
+                assert!(child.status().unwrap().success());
+            }
+        });
+        let opened =
+            (0..50).try_for_each(|_| NodeDb::open(folder.path())?.0.close().map_err(Into::into));
+        stop.store(true, Ordering::Relaxed);
+        opened
+            .map_err(|error: Box<dyn Error>| error.to_string())
+            .unwrap();
+    });
 }
 
 #[test]

@@ -10,7 +10,6 @@ mod options;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +31,7 @@ use crate::store::{Applied, NodeMeta, NodeStore, Seed, SeedQuery, StoreError, St
 use crate::write::Write;
 
 use self::keys::{Kind, id_of};
+use self::open::FolderLock;
 pub use self::open::{OpenReport, Opened, SCHEMA_VERSION, UnusableReason};
 
 /// Changes of one scan are written in batches of this many rows, at most about 400 KiB.
@@ -46,7 +46,7 @@ pub struct RocksStore {
     writing: Mutex<()>,
     counts: Counts,
     /// Held until the database above is closed (fields drop in order).
-    _lock: File,
+    _lock: FolderLock,
 }
 
 #[derive(Debug, Default)]

@@ -149,8 +149,22 @@ pub(super) fn open(path: &Path, bound: usize) -> Result<(RocksStore, OpenReport)
     Ok((store, report))
 }
 
-/// Makes the folder and takes its lock, which the system releases when the process ends in whatever way.
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// The folder is ours as long as this lives. The system gives it up when the process ends in whatever way.
+#[derive(Debug)]
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a process that another thread is starting just now has a copy of it until it
+        // runs its own program, and the lock would outlive us by that long.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the node database's folder");
+        }
+    }
+}
+
+/// Makes the folder and takes its lock.
+fn lock(path: &Path) -> Result<FolderLock, OpenError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| OpenError::Folder { path, source }
@@ -159,7 +173,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let file = path.join(LOCK_FILE);
     let lock = File::create(&file).map_err(failed(&file))?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => Ok(FolderLock(lock)),
         Err(TryLockError::WouldBlock) => Err(OpenError::Locked {
             path: path.to_owned(),
         }),
