@@ -45,3 +45,8 @@ pub use record::{
 };
 pub use signature::{RecoverableSignature, Signature};
 pub use url::{EnodeUrl, Excerpt, Host, ParseEnodeError};
+
+/// Runs the README's example as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

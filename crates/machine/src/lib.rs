@@ -34,3 +34,8 @@ pub use machine::Machine;
 pub use rng::MachineRng;
 pub use time::{MonoTime, Now, UnixTime};
 pub use timers::TimerSet;
+
+/// Runs the README's example as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

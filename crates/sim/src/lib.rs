@@ -56,6 +56,8 @@
 //! ```
 
 mod adapter;
+mod agenda;
+mod datagrams;
 mod error;
 mod link;
 mod nat;
@@ -73,3 +75,8 @@ pub use simulation::{Counts, NatKey, NodeKey, START, Simulation};
 pub use stream::MAX_IN_FLIGHT;
 pub use trace::TraceHash;
 pub use world::Place;
+
+/// Runs the README's example as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

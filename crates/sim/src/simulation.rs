@@ -3,21 +3,22 @@
 //! Everything that happens has a place in the heap by `(time, sequence)`, so a run follows from its seed and the scenario's
 //! calls alone. Each delivery goes into a hash; a scenario that is run twice must end with the same.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
 
-use crate::adapter::{Action, Actions, Adapter, Event, InputOf, Packet, StreamId};
+use crate::adapter::{Action, Actions, Adapter, Event, InputOf, StreamId};
+use crate::agenda::Agenda;
+use crate::datagrams::Flight;
 use crate::error::SimError;
 use crate::link::LinkProfile;
 use crate::nat::NatKind;
 use crate::stream::Stream;
 use crate::streams::Due;
 use crate::trace::{Trace, TraceHash};
-use crate::world::{Place, Unreachable, World};
+use crate::world::{Place, World};
 
 /// A node; keys are given out in order and never again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,51 +80,18 @@ pub(crate) struct Node<A: Adapter> {
     wake_at: Option<MonoTime>,
 }
 
-/// What waits in the heap.
+/// What waits for its time.
 enum Pending<P> {
     Wake(NodeKey),
-    Datagram {
-        sender: NodeKey,
-        place: Option<Place>,
-        from: SocketAddr,
-        to: SocketAddr,
-        packet: P,
-    },
+    Datagram(Flight<P>),
     Stream(Due),
-}
-
-struct Scheduled<P> {
-    at: MonoTime,
-    sequence: u64,
-    what: Pending<P>,
-}
-
-impl<P> PartialEq for Scheduled<P> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.sequence) == (other.at, other.sequence)
-    }
-}
-
-impl<P> Eq for Scheduled<P> {}
-
-impl<P> PartialOrd for Scheduled<P> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<P> Ord for Scheduled<P> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
 }
 
 /// A network of machines in virtual time. See the crate's documentation for an example.
 pub struct Simulation<A: Adapter> {
     seed: u64,
     pub(crate) now: Now,
-    events: BinaryHeap<Reverse<Scheduled<A::Packet>>>,
-    sequence: u64,
+    agenda: Agenda<Pending<A::Packet>>,
     pub(crate) rng: MachineRng,
     pub(crate) trace: Trace,
     pub(crate) world: World,
@@ -149,8 +117,7 @@ impl<A: Adapter> Simulation<A> {
                 mono: MonoTime::ZERO,
                 unix: START,
             },
-            events: BinaryHeap::new(),
-            sequence: 0,
+            agenda: Agenda::new(),
             rng: MachineRng::from_seed(bytes),
             trace: Trace::default(),
             world: World::new(seed),
@@ -301,21 +268,13 @@ impl<A: Adapter> Simulation<A> {
     /// # Errors
     /// What a machine did wrong.
     pub fn step(&mut self) -> Result<bool, SimError> {
-        let Some(Reverse(next)) = self.events.pop() else {
+        let Some((at, what)) = self.agenda.pop() else {
             return Ok(false);
         };
-        self.now = time(next.at);
-        match next.what {
-            Pending::Wake(node) => self.on_wake(node, next.at)?,
-            Pending::Datagram {
-                sender,
-                place,
-                from,
-                to,
-                packet,
-            } => {
-                self.on_datagram(sender, place, from, to, packet)?;
-            }
+        self.now = time(at);
+        match what {
+            Pending::Wake(node) => self.on_wake(node, at)?,
+            Pending::Datagram(flight) => self.on_datagram(flight)?,
             Pending::Stream(due) => self.on_stream(due)?,
         }
         Ok(true)
@@ -342,11 +301,7 @@ impl<A: Adapter> Simulation<A> {
         if done(self) {
             return Ok(true);
         }
-        while self
-            .events
-            .peek()
-            .is_some_and(|Reverse(next)| next.at <= end)
-        {
+        while self.agenda.next_at().is_some_and(|at| at <= end) {
             self.step()?;
             if done(self) {
                 return Ok(true);
@@ -356,14 +311,12 @@ impl<A: Adapter> Simulation<A> {
         Ok(false)
     }
 
-    fn schedule(&mut self, at: MonoTime, what: Pending<A::Packet>) {
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.events.push(Reverse(Scheduled { at, sequence, what }));
+    pub(crate) fn schedule_datagram(&mut self, at: MonoTime, flight: Flight<A::Packet>) {
+        self.agenda.push(at, Pending::Datagram(flight));
     }
 
     pub(crate) fn schedule_stream(&mut self, at: MonoTime, due: Due) {
-        self.schedule(at, Pending::Stream(due));
+        self.agenda.push(at, Pending::Stream(due));
     }
 
     fn on_wake(&mut self, key: NodeKey, at: MonoTime) -> Result<(), SimError> {
@@ -392,28 +345,6 @@ impl<A: Adapter> Simulation<A> {
             }
         }
         self.pump(key, None)
-    }
-
-    fn on_datagram(
-        &mut self,
-        sender: NodeKey,
-        place: Option<Place>,
-        from: SocketAddr,
-        to: SocketAddr,
-        packet: A::Packet,
-    ) -> Result<(), SimError> {
-        match self.world.arrive(self.now.mono, place, from, to) {
-            Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
-            Err(Unreachable::Filtered) => self.counts.filtered += 1,
-            Ok(node) if self.world.parted(sender, node) => self.counts.parted += 1,
-            Ok(node) => {
-                self.counts.delivered += 1;
-                self.trace.record((self.now.mono.as_nanos(), from, node));
-                packet.trace(self.trace.hasher());
-                self.dispatch(node, Event::Datagram { from, packet })?;
-            }
-        }
-        Ok(())
     }
 
     /// Brings an event to a node.
@@ -505,58 +436,7 @@ impl<A: Adapter> Simulation<A> {
         // An earlier wake-up in the heap will look at the deadline again.
         if node.wake_at.is_none_or(|wake_at| deadline < wake_at) {
             node.wake_at = Some(deadline);
-            self.schedule(deadline, Pending::Wake(key));
+            self.agenda.push(deadline, Pending::Wake(key));
         }
-    }
-
-    fn send(&mut self, sender: NodeKey, to: SocketAddr, packet: A::Packet) {
-        let now = self.now.mono;
-        let place = self.world.place(sender);
-        let Some(from) = self.world.leave(now, sender, to) else {
-            self.counts.filtered += 1;
-            return;
-        };
-        // Who it is for is only known on arrival; who it is for now decides over the way.
-        let receiver = self.world.arrive(now, place, from, to).ok();
-        if receiver.is_some_and(|receiver| self.world.parted(sender, receiver)) {
-            self.counts.parted += 1;
-            return;
-        }
-        let link = self.world.link(sender, receiver);
-        let position = self.world.position(sender, receiver);
-        if packet.size() > link.mtu {
-            self.counts.oversized += 1;
-            return;
-        }
-        if link.loses(&mut self.rng) {
-            self.counts.lost += 1;
-            return;
-        }
-        if link.duplicates(&mut self.rng) {
-            self.counts.duplicated += 1;
-            let at = now + link.delay(position, &mut self.rng);
-            let packet = packet.clone();
-            self.schedule(
-                at,
-                Pending::Datagram {
-                    sender,
-                    place,
-                    from,
-                    to,
-                    packet,
-                },
-            );
-        }
-        let at = now + link.delay(position, &mut self.rng);
-        self.schedule(
-            at,
-            Pending::Datagram {
-                sender,
-                place,
-                from,
-                to,
-                packet,
-            },
-        );
     }
 }

@@ -1,0 +1,83 @@
+//! What happens to datagrams in a simulation: leaving, the chances of the way, arriving.
+
+use std::net::SocketAddr;
+
+use crate::adapter::{Adapter, Event, Packet};
+use crate::error::SimError;
+use crate::simulation::{NodeKey, Simulation};
+use crate::world::{Place, Unreachable};
+
+/// A datagram under way.
+#[derive(Clone)]
+pub(crate) struct Flight<P> {
+    sender: NodeKey,
+    /// Where the sender was: it may be gone when the datagram arrives.
+    place: Option<Place>,
+    /// The source as the receiver sees it.
+    from: SocketAddr,
+    to: SocketAddr,
+    packet: P,
+}
+
+impl<A: Adapter> Simulation<A> {
+    pub(crate) fn send(&mut self, sender: NodeKey, to: SocketAddr, packet: A::Packet) {
+        let now = self.now.mono;
+        let place = self.world.place(sender);
+        let Some(from) = self.world.leave(now, sender, to) else {
+            self.counts.filtered += 1;
+            return;
+        };
+        // Who it is for is only known on arrival; who it is for now decides over the way.
+        let receiver = self.world.arrive(now, place, from, to).ok();
+        if receiver.is_some_and(|receiver| self.world.parted(sender, receiver)) {
+            self.counts.parted += 1;
+            return;
+        }
+        let link = self.world.link(sender, receiver);
+        let position = self.world.position(sender, receiver);
+        if packet.size() > link.mtu {
+            self.counts.oversized += 1;
+            return;
+        }
+        if link.loses(&mut self.rng) {
+            self.counts.lost += 1;
+            return;
+        }
+        let flight = Flight {
+            sender,
+            place,
+            from,
+            to,
+            packet,
+        };
+        if link.duplicates(&mut self.rng) {
+            self.counts.duplicated += 1;
+            let at = now + link.delay(position, &mut self.rng);
+            self.schedule_datagram(at, flight.clone());
+        }
+        let at = now + link.delay(position, &mut self.rng);
+        self.schedule_datagram(at, flight);
+    }
+
+    pub(crate) fn on_datagram(&mut self, flight: Flight<A::Packet>) -> Result<(), SimError> {
+        let Flight {
+            sender,
+            place,
+            from,
+            to,
+            packet,
+        } = flight;
+        match self.world.arrive(self.now.mono, place, from, to) {
+            Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
+            Err(Unreachable::Filtered) => self.counts.filtered += 1,
+            Ok(node) if self.world.parted(sender, node) => self.counts.parted += 1,
+            Ok(node) => {
+                self.counts.delivered += 1;
+                self.trace.record((self.now.mono.as_nanos(), from, node));
+                packet.trace(self.trace.hasher());
+                self.dispatch(node, Event::Datagram { from, packet })?;
+            }
+        }
+        Ok(())
+    }
+}
