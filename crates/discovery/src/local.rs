@@ -143,3 +143,76 @@ fn sign(
     }
     builder.sign(key).map_err(EntryError::Record)
 }
+
+#[cfg(test)]
+mod tests {
+    use tercet_machine::MachineRng;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime::from_millis(1_700_000_000_000);
+
+    fn local(stored: Option<u64>) -> LocalNode {
+        let key = SecretKey::generate(&mut MachineRng::from_seed([7; 32]));
+        LocalNode::new(
+            key,
+            "10.0.0.1:30303".parse().unwrap(),
+            0,
+            BTreeMap::new(),
+            stored,
+            NOW,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn the_sequence_number_starts_at_the_time_and_never_goes_back() {
+        assert_eq!(local(None).record().seq(), NOW.as_millis());
+        // The clock may have been ahead, or the last numbers may not have been stored.
+        assert_eq!(
+            local(Some(NOW.as_millis() + 5)).record().seq(),
+            NOW.as_millis() + 6
+        );
+        assert_eq!(local(Some(1)).record().seq(), NOW.as_millis());
+    }
+
+    #[test]
+    fn an_entry_that_does_not_fit_changes_nothing() {
+        let mut local = local(None);
+        let before = local.record().clone();
+        let long = rlp::encode(&[0xaa_u8; 250].as_slice()).freeze();
+        assert!(matches!(
+            local.set_entry(b"long".to_vec(), long),
+            Err(EntryError::Record(_))
+        ));
+        for key in RESERVED {
+            let refused = local.set_entry(key.to_vec(), Bytes::from_static(&[0x80]));
+            assert_eq!(refused, Err(EntryError::Reserved));
+        }
+        assert_eq!(*local.record(), before);
+        assert_eq!(local.set_tcp_port(30303), Ok(true));
+        assert_eq!(local.set_tcp_port(30303), Ok(false));
+        assert_eq!(
+            (local.record().seq(), local.record().tcp4()),
+            (before.seq() + 1, Some(30303))
+        );
+    }
+
+    #[test]
+    fn the_published_address_is_the_given_one_then_the_one_listened_on_then_loopback() {
+        let cases = [
+            ("0.0.0.0:7", Some("20.0.0.1"), "20.0.0.1:7"),
+            ("10.0.0.1:7", None, "10.0.0.1:7"),
+            ("127.0.0.1:7", None, "127.0.0.1:7"),
+            ("0.0.0.0:7", None, "127.0.0.1:7"),
+            ("[::]:7", None, "[::1]:7"),
+        ];
+        for (listening, given, published) in cases {
+            let given = given.map(|ip: &str| ip.parse().unwrap());
+            assert_eq!(
+                advertised(listening.parse().unwrap(), given),
+                published.parse().unwrap()
+            );
+        }
+    }
+}

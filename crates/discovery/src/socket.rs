@@ -111,3 +111,70 @@ impl Socket {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_the_queue_is_dropped_and_counted() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = receiver.local_addr().unwrap();
+        let mut socket = Socket::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let mut metrics = DiscoveryMetrics::default();
+        // As if the system had refused one: everything behind it has to wait.
+        socket.queue.push_back((to, Bytes::from_static(b"first")));
+        for _ in 0..MAX_QUEUED + 9 {
+            socket.send(to, Bytes::from_static(b"more"), &mut metrics);
+        }
+        assert_eq!(
+            (socket.queue.len(), metrics.out_queue_full),
+            (MAX_QUEUED, 10)
+        );
+        while socket.has_queued() {
+            socket.writable().await.unwrap();
+            socket.flush(&mut metrics);
+        }
+        assert_eq!(
+            (metrics.datagrams_out, metrics.socket_errors),
+            (MAX_QUEUED as u64, 0)
+        );
+        let mut buffer = [0; 16];
+        let (len, from) = receiver.recv_from(&mut buffer).await.unwrap();
+        assert_eq!((&buffer[..len], from), (&b"first"[..], socket.local_addr()));
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_both_families_shows_ipv4_senders_as_such() {
+        let Ok(socket) = Socket::bind("[::]:0".parse().unwrap()).await else {
+            println!("skipped: this machine has no IPv6");
+            return;
+        };
+        let sender = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().port();
+        if sender.send_to(b"hello", ("127.0.0.1", port)).await.is_err() {
+            println!("skipped: IPv6 sockets do not take IPv4 here");
+            return;
+        }
+        let mut buffer = [0; 16];
+        let (len, from) = loop {
+            socket.readable().await.unwrap();
+            match socket.try_receive(&mut buffer) {
+                Ok(received) => break received,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert_eq!(
+            (&buffer[..len], from),
+            (&b"hello"[..], sender.local_addr().unwrap())
+        );
+        let mut socket = socket;
+        socket.send(
+            from,
+            Bytes::from_static(b"back"),
+            &mut DiscoveryMetrics::default(),
+        );
+        let (len, _) = sender.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..len], b"back");
+    }
+}

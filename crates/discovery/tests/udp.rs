@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tercet_discovery::{
-    Discovery, DiscoveryConfig, EntryError, MAX_REQUESTS, RequestError, StartError, TableSnapshot,
+    Discovery, DiscoveryConfig, EntryError, MAX_OPS, MAX_REQUESTS, RequestError, StartError,
+    TableSnapshot,
 };
 use tercet_enode::{Endpoint, Node, NodeId, SecretKey};
 use tercet_machine::MachineRng;
@@ -260,4 +261,40 @@ async fn junk_is_counted_and_harmless() {
     // Datagrams on loopback keep their order, so after this pong all have been read.
     within(b.ping(a.local_node())).await.unwrap();
     assert!(a.metrics().undecodable >= 7, "{:?}", a.metrics());
+}
+
+#[tokio::test]
+async fn operations_under_way_are_bounded() {
+    let silent = UdpSocket::bind(loopback()).await.unwrap();
+    let addr = silent.local_addr().unwrap();
+    let config = DiscoveryConfig::builder()
+        .listen(loopback())
+        .reply_timeout(Duration::from_secs(10))
+        .build()
+        .unwrap();
+    let node = Discovery::start(config, key(), NodeDb::memory().unwrap())
+        .await
+        .unwrap();
+    let mut pings = tokio::task::JoinSet::new();
+    let mut target = key().public_key();
+    for n in 0..=MAX_OPS {
+        if n % tercet_discovery::v4::MAX_WAITERS == 0 {
+            target = key().public_key();
+        }
+        let (asking, target) = (
+            node.clone(),
+            Node::new(target, Endpoint::new(addr.ip(), addr.port(), 0)),
+        );
+        pings.spawn(async move { asking.ping(target).await });
+        if n % 32 == 31 {
+            // The tasks ask, and the driver has taken their requests once it has taken this later one: the request queue
+            // is never what is full.
+            tokio::task::yield_now().await;
+            within(node.set_tcp_port(n as u16)).await.unwrap();
+        }
+    }
+    // All others wait for an answer that never comes.
+    let first = within(pings.join_next()).await.unwrap().unwrap();
+    assert_eq!(first, Err(RequestError::Busy));
+    assert!(pings.try_join_next().is_none());
 }

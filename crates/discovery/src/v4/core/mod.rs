@@ -57,10 +57,14 @@ pub const SOURCE_BURST: u32 = 200;
 /// Networks whose rate is kept, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
 const MAX_SOURCES: usize = 4096;
 
-/// How often live nodes are copied to the database.
+/// How often live nodes are copied to the database, in the long run: after a start at 1, 2, 4 … seconds, so that a node
+/// that is killed early has still learnt something.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long a node must have stayed in the table to be copied.
+/// The first of those intervals.
+const FIRST_SAVE: Duration = Duration::from_secs(1);
+
+/// How long a node must have stayed in the table to be copied, in the long run; before, half of the time since the start.
 const SAVE_MIN_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// What a core is made with.
@@ -235,6 +239,7 @@ pub struct V4Core {
     /// Nodes being resolved, by operation.
     resolving: BTreeMap<OpId, Node>,
     limiter: RateLimiter<Subnet>,
+    started: MonoTime,
     save_at: MonoTime,
     counters: V4Counters,
     out: VecDeque<V4Output>,
@@ -254,7 +259,8 @@ impl V4Core {
             refresh: Refresh::new(now.mono, rng.child("refresh")),
             resolving: BTreeMap::new(),
             limiter,
-            save_at: now.mono + SAVE_INTERVAL,
+            started: now.mono,
+            save_at: now.mono + FIRST_SAVE,
             counters: V4Counters::default(),
             out: VecDeque::new(),
             config,
@@ -405,8 +411,9 @@ impl Machine for V4Core {
             self.check(now, node);
         }
         if self.save_at <= now.mono {
-            self.save_at = now.mono + SAVE_INTERVAL;
-            self.save(now.mono, SAVE_MIN_AGE);
+            let running = now.mono - self.started;
+            self.save_at = now.mono + running.min(SAVE_INTERVAL);
+            self.save(now.mono, SAVE_MIN_AGE.min(running / 2));
         }
         self.drive_lookups(now);
     }
