@@ -1,5 +1,5 @@
 //! Runs the program and reads what it says.
-#![allow(dead_code)] // each test file uses its share
+#![allow(dead_code, unreachable_pub)] // each test file uses its share
 #![allow(clippy::unwrap_used)] // a failed expectation is the test's result
 
 use std::process::{Command, Output};

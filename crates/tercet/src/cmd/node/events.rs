@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use tercet_enode::NodeId;
 use tercet_eth_peer::EthEvent;
 use tercet_machine::{Clock, UnixTime};
 use tercet_server::{PeerInfo, ServerEvent};
@@ -87,7 +88,7 @@ impl NodeEvent {
         let line = match self {
             Self::Started(started) => return started.text(&time.to_string()),
             Self::Record { enr, .. } => format!("record changed: {enr}"),
-            Self::Table { nodes, live } => format!("table: {nodes} nodes, {live} of them answer"),
+            Self::Table { nodes, live } => format!("table: nodes {nodes}, answering {live}"),
             Self::PeerAdded {
                 id,
                 address,
@@ -217,13 +218,16 @@ fn added(info: &PeerInfo, peers: usize) -> NodeEvent {
     }
 }
 
-/// What an eth event is worth saying by itself; transactions are counted instead.
-pub(super) fn from_eth(event: &EthEvent) -> Option<NodeEvent> {
+/// What an eth event is worth saying by itself, and of which peer; transactions are counted instead.
+pub(super) fn from_eth(event: &EthEvent) -> Option<(NodeId, NodeEvent)> {
     match event {
-        EthEvent::StatusAgreed { peer, version, .. } => Some(NodeEvent::StatusAgreed {
-            id: peer.to_string(),
-            eth: version.number(),
-        }),
+        EthEvent::StatusAgreed { peer, version, .. } => {
+            let event = NodeEvent::StatusAgreed {
+                id: peer.to_string(),
+                eth: version.number(),
+            };
+            Some((*peer, event))
+        }
         _ => None,
     }
 }

@@ -4,6 +4,7 @@ mod events;
 mod network;
 pub(crate) mod options;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use std::time::Duration;
 
 use clap::Args;
 use tercet_discovery::{Discovery, DiscoveryConfig};
-use tercet_enode::{Node, SecretKey};
+use tercet_enode::{Node, NodeId, SecretKey};
 use tercet_eth_peer::{
-    ChainBackend, ChainFolder, EthConfig, EthNetwork, MemoryPool, PoolConfig, StateView,
+    ChainBackend, ChainFolder, EthConfig, EthEvent, EthNetwork, MemoryPool, PoolConfig, StateView,
     UnknownState,
 };
 use tercet_machine::Clock;
 use tercet_nodedb::NodeDb;
-use tercet_server::{Server, ServerConfig};
+use tercet_server::{Server, ServerConfig, ServerEvent};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
@@ -68,7 +70,7 @@ pub(crate) async fn run(args: NodeArgs, output: Output) -> Result<(), CliError> 
         None => args.options,
     };
     let reporter = Reporter::new(output, Clock::start());
-    let running = Running::start(options).await?;
+    let mut running = Running::start(options).await?;
     let told = tokio::select! {
         told = running.tell(&reporter) => told,
         () = interrupt.recv() => reporter.say(&NodeEvent::Stopping),
@@ -154,7 +156,7 @@ async fn bootnodes(options: &NodeOptions) -> Vec<Node> {
         match cmd::contact(address).await {
             Ok(node) => nodes.push(node),
             Err(error) => {
-                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error))
+                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error));
             }
         }
     }
@@ -164,6 +166,8 @@ async fn bootnodes(options: &NodeOptions) -> Vec<Node> {
 struct Running {
     server: Server,
     eth: EthNetwork,
+    /// From before the server started, so that nothing is missed.
+    eth_events: broadcast::Receiver<EthEvent>,
     pool: Arc<MemoryPool>,
     db: NodeDb,
     started: Box<Started>,
@@ -193,6 +197,7 @@ impl Running {
         eth_config.network_id = Some(network_id);
         let eth = EthNetwork::new(eth_config, Arc::clone(&blocks), Arc::clone(&pool) as _)
             .map_err(CliError::Eth)?;
+        let eth_events = eth.subscribe();
         let server = Server::start(config, eth.protocols(), db.clone())
             .await
             .map_err(CliError::Server)?;
@@ -214,6 +219,7 @@ impl Running {
         Ok(Self {
             server,
             eth,
+            eth_events,
             pool,
             db,
             started,
@@ -221,37 +227,45 @@ impl Running {
     }
 
     /// Tells what happens until nobody listens any more.
-    async fn tell(&self, reporter: &Reporter) -> Result<(), CliError> {
-        reporter.say(&NodeEvent::Started(self.started.clone()))?;
+    async fn tell(&mut self, reporter: &Reporter) -> Result<(), CliError> {
         let mut server_events = self.server.subscribe();
-        let mut eth_events = self.eth.subscribe();
+        reporter.say(&NodeEvent::Started(self.started.clone()))?;
+        let mut peers = Peers::default();
+        // Those that were there before anybody listened.
+        for info in self.server.peers().iter() {
+            let info = Arc::new(info.clone());
+            let event = ServerEvent::PeerAdded { info };
+            peers.tell(&event, reporter)?;
+        }
         let mut record = self.server.local_record();
         let mut counts = (0, 0, 0, 0);
         let mut next_counts = Instant::now() + COUNTS_INTERVAL;
         loop {
-            let event = tokio::select! {
+            tokio::select! {
                 event = server_events.recv() => match event {
-                    Ok(event) => events::from_server(&event, self.server.peers().len()),
-                    Err(RecvError::Lagged(events)) => Some(NodeEvent::Missed { events }),
+                    Ok(event) => peers.tell(&event, reporter)?,
+                    Err(RecvError::Lagged(events)) => {
+                        peers = Peers::of(&self.server);
+                        reporter.say(&NodeEvent::Missed { events })?;
+                    }
                     Err(RecvError::Closed) => return Ok(()),
                 },
-                event = eth_events.recv() => match event {
-                    Ok(event) => events::from_eth(&event),
+                event = self.eth_events.recv() => match event {
+                    Ok(event) => peers.tell_eth(&event, reporter)?,
                     // The transactions it missed are in the counts all the same.
-                    Err(RecvError::Lagged(_)) => None,
+                    Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return Ok(()),
                 },
                 () = sleep_until(next_counts) => {
                     next_counts = Instant::now() + COUNTS_INTERVAL;
                     self.tell_counts(reporter, &mut counts)?;
                     let current = self.server.local_record();
-                    let changed = current.seq() != record.seq();
+                    if current.seq() != record.seq() {
+                        let (enr, seq) = (current.to_string(), current.seq());
+                        reporter.say(&NodeEvent::Record { enr, seq })?;
+                    }
                     record = current;
-                    changed.then(|| NodeEvent::Record { enr: record.to_string(), seq: record.seq() })
                 }
-            };
-            if let Some(event) = event {
-                reporter.say(&event)?;
             }
         }
     }
@@ -279,6 +293,55 @@ impl Running {
         self.server.shutdown().await;
         self.eth.shutdown().await;
         self.db.shutdown().await.map_err(CliError::Store)
+    }
+}
+
+/// Agreements kept back at most until their peer has been told of.
+const MAX_EARLY: usize = 64;
+
+/// The peers that have been told of. Counting them here keeps each number in step with its line, and a Status that was agreed
+/// before its peer was told of (the two come by different ways) waits for it.
+#[derive(Default)]
+struct Peers {
+    told: BTreeSet<NodeId>,
+    early: BTreeMap<NodeId, NodeEvent>,
+}
+
+impl Peers {
+    fn of(server: &Server) -> Self {
+        let told = server.peers().iter().map(|info| info.id).collect();
+        Self {
+            told,
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// Tells a change of the peers, once.
+    fn tell(&mut self, event: &ServerEvent, reporter: &Reporter) -> Result<(), CliError> {
+        let (news, added) = match event {
+            ServerEvent::PeerAdded { info } => (self.told.insert(info.id), Some(info.id)),
+            ServerEvent::PeerDropped { id, .. } => (self.told.remove(id), None),
+            _ => (true, None),
+        };
+        if let Some(event) = events::from_server(event, self.told.len()).filter(|_| news) {
+            reporter.say(&event)?;
+        }
+        match added.and_then(|id| self.early.remove(&id)) {
+            Some(event) => reporter.say(&event),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells of a Status agreed, after its peer.
+    fn tell_eth(&mut self, event: &EthEvent, reporter: &Reporter) -> Result<(), CliError> {
+        let Some((id, event)) = events::from_eth(event) else {
+            return Ok(());
+        };
+        if self.told.contains(&id) || self.early.len() >= MAX_EARLY {
+            return reporter.say(&event);
+        }
+        self.early.insert(id, event);
+        Ok(())
     }
 }
 
