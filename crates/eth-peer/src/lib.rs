@@ -1,4 +1,27 @@
-//! The eth protocol.
+//! The eth protocol of devp2p, versions 68 and 69: nodes agree on a chain by
+//! Status and fork id, serve each other headers, bodies and receipts, and gossip
+//! transactions.
+//!
+//! [`EthNetwork`] is the whole of it as protocols for a [`tercet_server`]; it
+//! takes blocks from a [`ChainBackend`] and transactions from a [`TxPool`],
+//! both of which this crate has simple ones of. Below it the parts can be used
+//! by themselves: messages in [`wire`], [`ForkSchedule`], the machines
+//! [`SessionCore`] and [`GossipCore`], which do no input or output, and
+//! [`Query::answer`], which serves a request.
+//!
+//! ```
+//! use tercet_eth_peer::{ForkPoint, Network};
+//!
+//! let forks = Network::MAINNET.forks();
+//! let merged = ForkPoint { number: 15_537_394, timestamp: 1_663_224_179 };
+//! let id = forks.fork_id(merged);
+//! assert_eq!(id.hash.0, [0xf0, 0xaf, 0xd0, 0xe3]);
+//! assert_eq!(id.next, 1_681_338_455);
+//!
+//! // A node that has not begun to sync accepts it, one of another chain does not.
+//! assert!(forks.validate(ForkPoint::default(), id).is_ok());
+//! assert!(Network::SEPOLIA.forks().validate(merged, id).is_err());
+//! ```
 
 mod backend;
 mod chain;
@@ -40,3 +63,8 @@ pub use session::{
     Ask, RequestError, SessionCore, SessionError, SessionInput, SessionOutput, StatusError,
     check_status, local_status,
 };
+
+/// The README's example is compiled with the documentation's.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;
