@@ -222,11 +222,13 @@ async fn a_peer_that_announces_and_does_not_answer_does_not_stop_the_transaction
     // Now an honest peer has it, too.
     source.eth.submit(tx).await.unwrap();
     source.connect(&mut node).await;
-    node.event(|event| match event {
-        EthEvent::TransactionAdded { hash: added, .. } => Some(assert_eq!(added, hash)),
-        _ => None,
-    })
-    .await;
+    let added = node
+        .event(|event| match event {
+            EthEvent::TransactionAdded { hash, .. } => Some(hash),
+            _ => None,
+        })
+        .await;
+    assert_eq!(added, hash);
     assert!(node.pool.contains(&hash));
     node.stop().await;
     source.stop().await;

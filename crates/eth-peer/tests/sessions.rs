@@ -172,14 +172,16 @@ async fn a_transaction_reaches_the_other_side_once() {
         kind: TransferKind::Legacy,
     });
     let hash = two.eth.submit(tx).await.unwrap();
-    one.event(|event| match event {
-        EthEvent::TransactionAdded {
-            hash: added,
-            from: Some(_),
-        } => Some(assert_eq!(added, hash)),
-        _ => None,
-    })
-    .await;
+    let added = one
+        .event(|event| match event {
+            EthEvent::TransactionAdded {
+                hash,
+                from: Some(_),
+            } => Some(hash),
+            _ => None,
+        })
+        .await;
+    assert_eq!(added, hash);
     assert_eq!(one.eth.stats().txs_seen, 1);
     assert_eq!(one.eth.stats().announced, 0);
     assert_eq!(two.eth.stats().txs_seen, 20);

@@ -36,7 +36,7 @@ fn with_peers(count: u8) -> GossipCore {
 }
 
 fn join(core: &mut GossipCore, n: u8, pool: &[Announcement]) {
-    let version = if n % 2 == 0 {
+    let version = if n.is_multiple_of(2) {
         EthVersion::Eth69
     } else {
         EthVersion::Eth68
