@@ -285,3 +285,21 @@ async fn a_full_command_queue_is_busy_and_a_slow_subscriber_is_told() {
     let lagged = slow.recv().await.unwrap_err();
     assert_eq!(lagged, tokio::sync::broadcast::error::RecvError::Lagged(6));
 }
+
+#[tokio::test]
+async fn what_a_host_name_leads_to_must_be_allowed_too() {
+    let url = format!(
+        "enode://{}@localhost:30303",
+        hex(&key(2).public_key().to_bytes())
+    );
+    let config = config(key(1)).netrestrict(["10.0.0.0/8".parse().unwrap()]);
+    let server = start(config, vec![quiet("q")]).await;
+    let mut events = server.subscribe();
+    server.add_peer(url.parse().unwrap()).await.unwrap();
+    let error = event(&mut events, |event| match event {
+        ServerEvent::DialFailed { error, .. } => Some(error),
+        _ => None,
+    })
+    .await;
+    assert_eq!(error, DialError::NotAllowed);
+}
