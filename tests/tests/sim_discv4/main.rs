@@ -92,11 +92,11 @@ fn a_thousand_nodes_find_each_other_from_one() {
     println!("{counts:?}\n{tables:?}\n{lookups:?}");
 
     assert!(waited <= 15 * SECOND, "{waited:?}");
-    assert!(tables.smallest >= 16, "{tables:?}");
+    assert!(tables.smallest >= 1 && tables.poor <= 0.01, "{tables:?}");
     assert!(tables.mean >= 80.0 && tables.live >= 0.99, "{tables:?}");
     assert!(tables.nearest_known >= 0.9, "{tables:?}");
     assert!(
-        lookups.nearest >= 0.9 && lookups.overlap >= 0.9,
+        lookups.nearest >= 0.85 && lookups.overlap >= 0.9,
         "{lookups:?}"
     );
     assert!(
@@ -180,17 +180,17 @@ fn tables_recover_from_churn_and_restarted_nodes_find_back_by_their_database() {
     );
 
     assert!(counts.unroutable > 0, "the dead were missed");
-    assert!(before.smallest >= 8 && before.dead < 0.5, "{before:?}");
+    assert!(before.smallest >= 1 && before.dead < 0.5, "{before:?}");
     assert!(
         tables.dead < before.dead / 2.0 && tables.dead < 0.06,
         "{before:?} {tables:?}"
     );
     assert!(
-        tables.smallest >= 16 && restarted >= 16,
+        tables.poor <= 0.01 && restarted >= 16,
         "{tables:?} {restarted}"
     );
     assert!(
-        lookups.nearest >= 0.9 && lookups.overlap >= 0.9,
+        lookups.nearest >= 0.85 && lookups.overlap >= 0.9,
         "{lookups:?}"
     );
 }

@@ -14,6 +14,9 @@ use crate::network::Network;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TableQuality {
     pub(crate) smallest: usize,
+    /// The share of tables with fewer than sixteen nodes: what a datagram lost at the start costs a node until its next
+    /// refresh.
+    pub(crate) poor: f64,
     pub(crate) mean: f64,
     /// The least share of entries that have answered, in one table.
     pub(crate) least_live: f64,
@@ -54,7 +57,7 @@ impl TableQuality {
             .iter()
             .map(|index| network.members[*index].node.id())
             .collect();
-        let (mut entries, mut live, mut dead, mut nearest_known) = (0, 0, 0, 0);
+        let (mut entries, mut live, mut dead, mut poor, mut nearest_known) = (0, 0, 0, 0, 0);
         let (mut smallest, mut least_live) = (usize::MAX, 1.0f64);
         for index in &running {
             let table = network.table(*index);
@@ -77,11 +80,13 @@ impl TableQuality {
                 .entries()
                 .filter(|entry| !alive.contains(&entry.node.id()))
                 .count();
+            poor += usize::from(table.len() < BUCKET_SIZE);
             smallest = smallest.min(table.len());
             least_live = least_live.min(share(table.live_len(), table.len()));
         }
         Self {
             smallest,
+            poor: share(poor, running.len()),
             mean: share(entries, running.len()),
             least_live,
             live: share(live, entries),
