@@ -16,7 +16,7 @@ use crate::output::{Fields, Output};
 pub(crate) enum EnrCommand {
     /// Check a record's structure and signature and show what it says
     #[command(
-        after_help = "Example:\n  tercet node --datadir ./a | grep ^enr: | head -1 | xargs tercet enr decode"
+        after_help = "Example:\n  tercet enr decode enr:-IS4QHCYrYZbAKWCBRlAy5zzaDZXJBGkcnh4MHcBFZ..."
     )]
     Decode {
         /// The record: enr:… or the hex of its RLP

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use futures::stream::{StreamExt as _, TryStreamExt as _};
+use futures::stream::StreamExt as _;
 use indicatif::MultiProgress;
 use tercet_machine::Clock;
 use tokio::time::MissedTickBehavior;
@@ -98,10 +98,8 @@ pub(crate) async fn run(
         txs: plan.hashes(),
     });
     let mut screen = Screen::new(nodes, plan.txs.len(), progress);
-    let members = tokio::select! {
-        members = start(&shared, nodes) => members?,
-        () = interrupt.recv() => return Err(CliError::Interrupted),
-    };
+    // Not interrupted: what has been started is stopped in order, and Ctrl-C is noticed right after.
+    let members = start(&shared, nodes).await?;
     let mut devnet = Devnet::new(shared, members);
     let outcome = tokio::select! {
         outcome = devnet.play(&plan, &mut screen) => outcome,
@@ -120,7 +118,7 @@ pub(crate) async fn run(
         ));
         interrupt.recv().await;
     }
-    let stopped = devnet.shutdown().await;
+    let stopped = stop(devnet.members).await;
     outcome.and(printed).and(stopped)
 }
 
@@ -133,12 +131,30 @@ async fn start(shared: &Arc<Shared>, nodes: usize) -> Result<Vec<Member>, CliErr
         .enode()
         .endpoint()
         .map(|endpoint| tercet_enode::Node::new(first.server.enode().public_key(), endpoint));
-    let others: Vec<Member> = futures::stream::iter(1..nodes)
+    let others: Vec<Result<Member, CliError>> = futures::stream::iter(1..nodes)
         .map(|_| Member::start(shared, boot.clone()))
         .buffered(STARTING)
-        .try_collect()
-        .await?;
-    Ok(std::iter::once(first).chain(others).collect())
+        .collect()
+        .await;
+    let (mut members, mut failure) = (vec![first], None);
+    for member in others {
+        match member {
+            Ok(member) => members.push(member),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let Some(failure) = failure else {
+        return Ok(members);
+    };
+    // Why it failed matters more than how the others stopped.
+    let _stopped = stop(members).await;
+    Err(failure)
+}
+
+/// Stops nodes together; the first failure is told after all have stopped.
+async fn stop(members: Vec<Member>) -> Result<(), CliError> {
+    let stopped = futures::future::join_all(members.into_iter().map(Member::shutdown)).await;
+    stopped.into_iter().collect()
 }
 
 struct Devnet {
@@ -259,12 +275,5 @@ impl Devnet {
                 hash: head.hash.to_string(),
             },
         }
-    }
-
-    /// Stops all nodes together; the first failure is told after all have stopped.
-    async fn shutdown(self) -> Result<(), CliError> {
-        let stopped =
-            futures::future::join_all(self.members.into_iter().map(Member::shutdown)).await;
-        stopped.into_iter().collect()
     }
 }

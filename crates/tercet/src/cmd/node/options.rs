@@ -73,12 +73,12 @@ pub(crate) enum OptionsFileError {
     #[error("cannot read the options file {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     /// Not TOML, an unknown key, or a value that does not fit its key.
-    #[error("{} line {line}, column {column}: {}", path.display(), first_line(source.message()))]
+    #[error("{} line {line}, column {column}: {}", path.display(), first_line(error.message()))]
     Content {
         path: PathBuf,
         line: usize,
         column: usize,
-        source: Box<toml::de::Error>,
+        error: Box<toml::de::Error>,
     },
 }
 
@@ -95,7 +95,7 @@ impl NodeOptions {
                 path: path.to_owned(),
                 line,
                 column,
-                source: Box::new(source),
+                error: Box::new(source),
             }
         })
     }
@@ -305,13 +305,13 @@ mod tests {
     fn parse(text: &str) -> Result<NodeOptions, (usize, usize, String)> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-        NodeOptions::read(file.path()).map_err(|error| match error {
+        NodeOptions::read(file.path()).map_err(|failure| match failure {
             OptionsFileError::Content {
                 line,
                 column,
-                ref source,
+                ref error,
                 ..
-            } => (line, column, first_line(source.message()).to_owned()),
+            } => (line, column, first_line(error.message()).to_owned()),
             other => panic!("{other}"),
         })
     }
