@@ -27,7 +27,7 @@ fn a_mistyped_node_is_one_line_that_says_where() {
         (format!("enode://{off_curve}@127.0.0.1:30303"), "curve"),
         (
             node("@127.0.0.1:30303").replacen("ca63", "cx63", 1),
-            "character 2",
+            "character 10",
         ),
         ("enr:".to_owned(), "record"),
         ("enr:-IS4Q".to_owned(), "record"),

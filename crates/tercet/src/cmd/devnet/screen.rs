@@ -137,6 +137,8 @@ impl Screen {
             for bar in [tables, peers, status, txs] {
                 bar.abandon();
             }
+            // The cursor stands behind the last bar.
+            note("");
         }
     }
 
