@@ -13,10 +13,10 @@ use alloy_primitives::B256;
 use common::*;
 use std::sync::Arc;
 use tercet_eth_peer::wire::{
-    Announcement, GetBlockHeaders, HashRequest, MessageId, RawReply, WireTransaction,
-    encode_announcements, encode_transactions,
+    Announcement, EthVersion, GetBlockHeaders, HashRequest, MessageId, RawReply, Status,
+    WireTransaction, encode_announcements, encode_transactions,
 };
-use tercet_eth_peer::{ChainBackend, EthEvent, TransferKind, TxPool};
+use tercet_eth_peer::{ChainBackend, EthEvent, TransferKind, TxPool, local_status};
 use tercet_server::DisconnectReason;
 use tokio::sync::mpsc;
 
@@ -233,4 +233,38 @@ async fn a_peer_that_announces_and_does_not_answer_does_not_stop_the_transaction
     node.stop().await;
     source.stop().await;
     silent.shutdown().await;
+}
+
+#[tokio::test]
+async fn another_fork_id_parts() {
+    let mut node = Node::start(1).await;
+    let chain = Arc::clone(&node.chain);
+    let other = by_hand(2, move |mut io| {
+        let chain = Arc::clone(&chain);
+        async move {
+            let Status::Eth69(mut status) =
+                local_status(EthVersion::Eth69, chain.network_id(), &*chain)
+            else {
+                panic!("eth/69 has its own Status")
+            };
+            status.fork_id.hash.0[0] ^= 1;
+            let status = Status::Eth69(status).encode();
+            send(&io, MessageId::Status, status).await;
+            until_closed(&mut io).await;
+        }
+    })
+    .await;
+    let mut events = other.subscribe();
+    node.dial(&other).await;
+    assert_eq!(
+        told(&dropped(&mut events).await),
+        DisconnectReason::SubprotocolError
+    );
+    assert_eq!(
+        told(&node.dropped().await),
+        DisconnectReason::SubprotocolError
+    );
+    assert!(node.eth.peers().is_empty());
+    node.stop().await;
+    other.shutdown().await;
 }

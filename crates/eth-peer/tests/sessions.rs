@@ -10,6 +10,7 @@ mod common;
 
 use alloy_eips::BlockHashOrNumber;
 use common::*;
+use tercet_enode::NodeRecord;
 use tercet_eth_peer::wire::EthVersion;
 use tercet_eth_peer::{
     ChainBackend, DevChainConfig, EthEvent, RequestError, TransferKind, TxPool, verify_body,
@@ -267,4 +268,31 @@ async fn transactions_cross_a_line_of_nodes() {
     for node in nodes {
         node.stop().await;
     }
+}
+
+#[tokio::test]
+async fn records_tell_the_chain_and_candidates_are_judged_by_it() {
+    let node = Node::start(1).await;
+    let ours = node.chain.fork_id();
+    let entry = node
+        .server
+        .local_record()
+        .eth()
+        .expect("no eth entry in the record");
+    assert_eq!((entry.fork_hash, entry.fork_next), (ours.hash.0, ours.next));
+
+    let protocol = node.eth.protocols().remove(0);
+    let record = |hash: Option<[u8; 4]>| {
+        let builder = NodeRecord::builder().seq(1);
+        let builder = match hash {
+            Some(hash) => builder.eth(hash, 0),
+            None => builder,
+        };
+        builder.sign(&key(2)).unwrap()
+    };
+    assert!(protocol.accepts_candidate(&record(Some(ours.hash.0))));
+    assert!(!protocol.accepts_candidate(&record(Some([1, 2, 3, 4]))));
+    // Without an entry nothing speaks for it.
+    assert!(!protocol.accepts_candidate(&record(None)));
+    node.stop().await;
 }
