@@ -55,7 +55,7 @@ pub enum AuthError {
     /// A public key in the body is no point of the curve, or its signature yields none.
     #[error("handshake body: {0}")]
     Key(#[from] KeyError),
-    /// The remote's key is our own: we dialled ourselves, or somebody runs with a copy of our key.
+    /// The node to dial is ourselves.
     #[error("the remote has our own key")]
     OwnKey,
 }

@@ -19,12 +19,10 @@ impl Responder {
     /// Opens the whole auth packet of a caller.
     ///
     /// # Errors
-    /// [`AuthError`] if the packet is not a valid auth for `key`, or comes from a holder of that same key.
+    /// [`AuthError`] if the packet is not a valid auth for `key`. One that names that same key is opened like any other:
+    /// whoever sent it is to hear why it is refused, which takes a session.
     pub fn open(key: &SecretKey, auth: &[u8]) -> Result<Self, AuthError> {
         let body = AuthBody::decode(&open(key, auth)?)?;
-        if body.public_key == key.public_key() {
-            return Err(AuthError::OwnKey);
-        }
         let token = token(key, &body.public_key, &body.nonce);
         Ok(Self {
             remote: body.public_key,

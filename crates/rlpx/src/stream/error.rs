@@ -66,6 +66,10 @@ pub enum HelloError {
         /// The node in Hello.
         stated: NodeId,
     },
+    /// The remote shook hands with the key our Hello names: we are connected to ourselves, or somebody runs with a copy
+    /// of our key.
+    #[error("the remote has our own key")]
+    Itself,
     /// Our own Hello is above 2 KiB: too long a client id or too many capabilities.
     #[error("our own Hello is too large: {size} bytes, the limit is 2048")]
     OwnHelloTooLarge {
@@ -89,6 +93,7 @@ impl HelloError {
             Self::Malformed(error) => Some(error.reason()),
             Self::IncompatibleVersion { .. } => Some(DisconnectReason::IncompatibleVersion),
             Self::UnexpectedIdentity { .. } => Some(DisconnectReason::UnexpectedIdentity),
+            Self::Itself => Some(DisconnectReason::ConnectedToSelf),
             Self::OwnHelloTooLarge { .. } | Self::Queue(_) => Some(DisconnectReason::Quitting),
         }
     }

@@ -150,6 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Authenticated<S> {
     }
 
     async fn agree(&mut self, hello: &Hello) -> Result<(Hello, bool), HelloError> {
+        if self.link.remote == hello.public_key {
+            return Err(HelloError::Itself);
+        }
         let payload = hello.to_payload();
         let size = payload.len();
         // The id of Hello takes one byte of its frame.

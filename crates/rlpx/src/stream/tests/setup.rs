@@ -247,6 +247,18 @@ async fn frames_that_come_with_the_ack_are_kept() {
     assert_eq!(stream.read().await.unwrap().payload, vec![3; 3000]);
 }
 
+/// Our Hello names the key the remote shook hands with, as it does when the remote is ourselves.
+#[tokio::test]
+async fn a_remote_with_our_own_key_hears_that_it_is_ourselves() {
+    let (a, b) = authenticated(1 << 16).await;
+    let (ours, theirs) = tokio::join!(a.hello(hello(&key(2))), b.hello(hello(&key(2))));
+    assert!(matches!(ours.unwrap_err(), HelloError::Itself));
+    assert!(matches!(
+        theirs.unwrap_err(),
+        HelloError::Disconnected(DisconnectReason::ConnectedToSelf)
+    ));
+}
+
 #[tokio::test]
 async fn dialling_oneself_and_dialling_the_wrong_node_fail() {
     let (io, _remote) = duplex(4096);
