@@ -57,7 +57,7 @@ pub(crate) struct NodeOptions {
     /// The address others reach this node at: none, or extip:IP [default: none]
     #[arg(long, value_name = "none|extip:IP")]
     pub(crate) nat: Option<Nat>,
-    /// Serve the chain in this folder: genesis.json and, if there, chain.rlp
+    /// Serve the chain in this folder: genesis.json and chain.rlp (may be empty)
     #[arg(long, value_name = "DIR")]
     pub(crate) chain: Option<PathBuf>,
     /// IP address to listen on [default: 0.0.0.0]
