@@ -56,7 +56,8 @@ pub struct DevChainConfig {
     pub accounts: usize,
     /// Blocks after genesis. Default 8.
     pub blocks: u64,
-    /// Transfers in each block, at most 1428 (30,000,000 / 21,000). Default 4.
+    /// Transfers in each block, at most 1428 (30,000,000 / 21,000). More than
+    /// 714 raise the base fee from block to block. Default 4.
     pub transfers: usize,
     /// Time of the genesis block, in seconds. Default 1,700,000,000.
     pub genesis_time: u64,
@@ -212,6 +213,17 @@ pub enum DevChainError {
         /// Transfers that fit.
         max: usize,
     },
+    /// Blocks more than half full raise the base fee by up to an eighth each,
+    /// in the end above what a transfer pays at most.
+    #[error(
+        "the base fee of block {block} is {base_fee} wei, more than a transfer pays: fewer blocks or fewer transfers"
+    )]
+    BaseFee {
+        /// The first block whose base fee is too high.
+        block: u64,
+        /// Its base fee in wei.
+        base_fee: u64,
+    },
     /// The genesis file describes no block.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
@@ -233,7 +245,9 @@ impl DevChain {
     /// Makes the chain: the same for the same config.
     ///
     /// # Errors
-    /// When the config asks for no accounts or too many transfers.
+    /// When the config asks for no accounts, for more transfers than fit a block,
+    /// or for so many full blocks that the base fee outgrows the transfers' fee
+    /// cap of 100 gwei.
     pub fn build(config: &DevChainConfig) -> Result<Self, DevChainError> {
         let max = usize::try_from(GAS_LIMIT / TRANSFER_GAS).unwrap_or(usize::MAX);
         if config.accounts == 0 {
@@ -320,6 +334,13 @@ impl DevChain {
             requests_hash: parent.requests_hash,
             ..Header::default()
         };
+        let base_fee = header.base_fee_per_gas.unwrap_or(0);
+        if transfers > 0 && u128::from(base_fee) > FEE_CAP {
+            return Err(DevChainError::BaseFee {
+                block: header.number,
+                base_fee,
+            });
+        }
         self.state.begin_block(&header);
         let (transactions, receipts) = self.transfers(transfers, &mut header);
         header.state_root = self.state.root();

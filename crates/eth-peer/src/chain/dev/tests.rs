@@ -97,6 +97,44 @@ fn impossible_configs_are_refused() {
     assert_eq!(DevChain::build(&full).unwrap().chain().head().number, 1);
 }
 
+/// A chain of a genesis block with this base fee.
+fn with_base_fee(gwei: u128) -> DevChain {
+    let config = DevChainConfig::default();
+    let accounts: Vec<_> = (0..config.accounts).map(DevAccount::numbered).collect();
+    let mut genesis = genesis(&config, &accounts);
+    genesis.base_fee_per_gas = Some(gwei * 1_000_000_000);
+    DevChain {
+        chain: MemoryChain::new(&genesis).unwrap(),
+        state: DevState::new(&genesis),
+        genesis,
+        accounts,
+    }
+}
+
+#[test]
+fn a_base_fee_above_the_fee_cap_is_an_error() {
+    // An empty block lowers the base fee by an eighth: 99.75 gwei leaves less
+    // than the whole tip.
+    let mut dev = with_base_fee(114);
+    dev.add_block(2).unwrap();
+    let tips = U256::from(2 * 250_000_000 * TRANSFER_GAS);
+    let coinbase = dev.genesis.coinbase;
+    assert_eq!(dev.state().account(&coinbase).unwrap().balance, tips);
+
+    let mut dev = with_base_fee(120);
+    assert_eq!(
+        dev.add_block(1),
+        Err(DevChainError::BaseFee {
+            block: 1,
+            base_fee: 105_000_000_000,
+        })
+    );
+    // Nothing was changed, and a block without transfers needs no fee.
+    assert_eq!(dev.chain().head().number, 0);
+    dev.add_block(0).unwrap();
+    assert_eq!(dev.chain().head().number, 1);
+}
+
 #[test]
 fn a_block_that_does_not_fit_leaves_the_chain_as_it_was() {
     let dev = small();
