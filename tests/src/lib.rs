@@ -1,5 +1,6 @@
 //! What the whole-stack tests share: child processes that talk JSON lines, the
-//! `tercet` program built once, and the independent peers of the live tests.
+//! `tercet` program built once, the independent peers of the live tests and the node
+//! of ours that meets them.
 //! The scenarios themselves are in `tests/`.
 //!
 //! Everything waits for an event with a generous limit and panics, with what the
@@ -15,12 +16,14 @@
 
 mod chain;
 mod child;
+mod eth;
 mod interop;
 mod node;
 mod workspace;
 
 pub use chain::LiveChain;
 pub use child::{Child, LIMIT};
+pub use eth::EthNode;
 pub use interop::{go_peer, js_peer};
 pub use node::{any_port, discovery, discovery_at, key, node, until_live};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

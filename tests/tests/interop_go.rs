@@ -1,5 +1,6 @@
 //! Live against go-ethereum's `p2p` package: discv4 bonds and lookups both ways, RLPx
-//! Hello both ways, a sub-protocol of our own with snappy, and the Status of eth/69.
+//! Hello both ways, a sub-protocol of our own with snappy, the Status of eth/69, and
+//! our whole node on eth/69: headers it serves, a transaction it spreads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,17 +16,19 @@ use alloy_eips::BlockHashOrNumber;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tercet_enode::{Endpoint, EnodeUrl, NodeRecord, keccak256};
-use tercet_eth_peer::ChainBackend;
 use tercet_eth_peer::wire::{
     BlockRange, EthVersion, GetBlockHeaders, MessageId, RawReply, Status, Status69,
 };
+use tercet_eth_peer::{ChainBackend, DevAccount};
 use tercet_nodedb::NodeDb;
 use tercet_rlpx::{Authenticated, FIRST_OFFSET, Hello, RlpxStream, accept, connect};
 use tercet_server::{
     Capability, DisconnectReason, DropReason, NodeAddress, Payload, Peer, Protocol, ProtocolFuture,
     ProtocolIo, ProtocolSender, Server, ServerConfig, ServerEvent,
 };
-use tercet_tests::{Child, LIMIT, LiveChain, any_port, discovery, go_peer, key, node, until_live};
+use tercet_tests::{
+    Child, EthNode, LIMIT, LiveChain, any_port, discovery, go_peer, key, node, until_live,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
@@ -367,4 +370,78 @@ async fn we_dial_it_and_it_takes_headers_of_600_blocks() {
     stream.flush().await.unwrap();
     // It hashes what it decodes.
     assert_eq!(go.event("headers")["hashes"], json!(hashes));
+}
+
+/// Our whole node and the peer agree on eth/69. Returns our id as the peer knows it.
+async fn node_agrees(
+    ours: &mut EthNode,
+    go: &mut Child,
+    chain: &dyn ChainBackend,
+    inbound: bool,
+) -> Value {
+    let (info, version, theirs) = ours.agreed().await;
+    assert!(info.client_id.starts_with("tercet-interop-go"), "{info:?}");
+    assert_eq!((info.inbound(), info.static_node), (inbound, !inbound));
+    assert_eq!(version, EthVersion::Eth69);
+    let status = status(chain);
+    assert_eq!(theirs, Status::Eth69(status));
+    let id = json!(ours.server.local_node().id().to_string());
+    let seen = json!({
+        "event": "status",
+        "id": id,
+        "version": 69,
+        "networkId": status.network_id,
+        "genesis": status.genesis,
+        "forkHash": format!("0x{}", hex::encode(status.fork_id.hash.0)),
+        "forkNext": status.fork_id.next,
+        "earliest": status.range.earliest,
+        "latest": status.range.latest,
+        "latestHash": status.range.latest_hash,
+    });
+    assert_eq!(go.event("status"), seen);
+    id
+}
+
+/// The peer takes our genesis header and a transaction that is submitted to us.
+async fn node_serves_and_spreads(ours: &EthNode, go: &mut Child, chain: &LiveChain, id: &Value) {
+    go.send(&json!({"cmd": "headers", "id": id, "from": 0, "count": 1}));
+    // It hashes what it decodes.
+    assert_eq!(
+        go.event("headers")["hashes"],
+        json!([chain.backend.genesis_hash()])
+    );
+    let mut account = DevAccount::new(key(12), 0);
+    let tx = ours.transfer(&mut account).await;
+    let seen = go.event("transactions");
+    assert_eq!(seen["hashes"], json!([tx.hash()]));
+    assert_eq!(seen["senders"], json!([account.address()]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_dials_our_node_and_takes_a_header_and_a_transaction() {
+    let chain = LiveChain::made_up();
+    let Some((mut go, _)) = go_peer("go", &json!({"Eth": chain.go_config()})) else {
+        return;
+    };
+    let mut ours = EthNode::start(key(10), &chain).await;
+    go.send(&json!({"cmd": "connect", "enode": ours.server.enode().to_string()}));
+    let id = node_agrees(&mut ours, &mut go, &*chain.backend, true).await;
+    node_serves_and_spreads(&ours, &mut go, &chain, &id).await;
+    ours.shutdown().await;
+    assert_eq!(go.event("dropped")["reason"], "client quitting");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_node_dials_it_and_it_takes_a_header_and_a_transaction() {
+    let chain = LiveChain::made_up();
+    let Some((mut go, up)) = go_peer("go", &json!({"Eth": chain.go_config()})) else {
+        return;
+    };
+    let mut ours = EthNode::start(key(11), &chain).await;
+    let address: NodeAddress = up["enode"].as_str().unwrap().parse().unwrap();
+    ours.server.add_peer(address).await.unwrap();
+    let id = node_agrees(&mut ours, &mut go, &*chain.backend, false).await;
+    node_serves_and_spreads(&ours, &mut go, &chain, &id).await;
+    ours.shutdown().await;
+    assert_eq!(go.event("dropped")["reason"], "client quitting");
 }

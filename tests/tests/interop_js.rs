@@ -1,5 +1,6 @@
 //! Live against @ethereumjs/devp2p: the discv4 tables hold each other, RLPx in both
-//! directions, and the Status of eth/68.
+//! directions, the Status of eth/68, and our whole node on eth/68: a header it
+//! serves, a transaction it spreads.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,13 +12,14 @@
 
 use serde_json::{Value, json};
 use tercet_enode::{Endpoint, EnodeUrl, SecretKey};
-use tercet_eth_peer::ChainBackend;
-use tercet_eth_peer::wire::{EthVersion, Status, Status68};
+use tercet_eth_peer::wire::{EthVersion, MessageId, Status, Status68};
+use tercet_eth_peer::{ChainBackend, DevAccount};
 use tercet_rlpx::{
     Authenticated, Capability, DisconnectReason, FIRST_OFFSET, Hello, Payload, RlpxStream, accept,
     connect, p2p,
 };
-use tercet_tests::{Child, LiveChain, discovery, js_peer, key, node, until_live};
+use tercet_server::NodeAddress;
+use tercet_tests::{Child, EthNode, LiveChain, discovery, js_peer, key, node, until_live};
 use tokio::net::{TcpListener, TcpStream};
 
 async fn hello(io: Authenticated<TcpStream>, key: &SecretKey) -> RlpxStream<TcpStream> {
@@ -60,16 +62,27 @@ async fn agree(stream: &mut RlpxStream<TcpStream>, js: &mut Child, chain: &LiveC
     let payload = Payload::from(Status::Eth68(ours).encode());
     stream.queue(FIRST_OFFSET, &payload).unwrap();
     stream.flush().await.unwrap();
-    let agreed = js.event("status");
-    assert_eq!(agreed["genesisHash"], json!(ours.genesis));
-    let hash = format!("0x{}", hex::encode(ours.fork_id.hash.0));
-    assert_eq!(agreed["forkId"][0], hash);
-    let next = match ours.fork_id.next {
-        0 => "0x".to_owned(),
-        next => format!("0x{next:x}"),
-    };
-    assert_eq!(agreed["forkId"][1], next);
+    assert_seen(&js.event("status"), &ours);
     seen["id"].clone()
+}
+
+/// What the other side read is what `ours` says.
+fn assert_seen(agreed: &Value, ours: &Status68) {
+    assert_eq!(agreed["networkId"], integer(ours.network_id));
+    assert_eq!(agreed["genesisHash"], json!(ours.genesis));
+    assert_eq!(agreed["bestHash"], json!(ours.head));
+    assert_eq!(agreed["forkId"][0], hexed(&ours.fork_id.hash.0));
+    assert_eq!(agreed["forkId"][1], integer(ours.fork_id.next));
+}
+
+/// An integer as the other side prints it: its bytes without leading zeros.
+fn integer(value: u64) -> String {
+    let zeros = value.leading_zeros() / u8::BITS;
+    hexed(&value.to_be_bytes()[zeros as usize..])
+}
+
+fn hexed(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,4 +165,79 @@ async fn the_tables_hold_each_other_whoever_begins() {
     let found = ours.lookup(caller_node.public_key()).await.unwrap();
     assert!(found.iter().any(|node| node.id() == caller_node.id()));
     ours.shutdown().await;
+}
+
+/// Our whole node and the peer agree on eth/68. Returns our id as the peer knows it.
+async fn node_agrees(
+    ours: &mut EthNode,
+    js: &mut Child,
+    chain: &dyn ChainBackend,
+    inbound: bool,
+) -> Value {
+    let (info, version, theirs) = ours.agreed().await;
+    assert!(info.client_id.starts_with("ethereumjs-devp2p"), "{info:?}");
+    assert_eq!((info.inbound(), info.static_node), (inbound, !inbound));
+    assert_eq!(version, EthVersion::Eth68);
+    let status = status(chain);
+    assert_eq!(theirs, Status::Eth68(status));
+    let hello = js.event("hello");
+    assert_eq!(hello["client"], "tercet-tests");
+    // It knows no eth/69, which we offer too.
+    assert_eq!(hello["capabilities"], json!(["eth/68", "eth/69"]));
+    assert_eq!(hello["shared"], json!([68]));
+    assert_seen(&js.event("status"), &status);
+    hello["id"].clone()
+}
+
+/// The peer takes our genesis header and a transaction that is submitted to us.
+async fn node_serves_and_spreads(ours: &EthNode, js: &mut Child, chain: &LiveChain, id: &Value) {
+    // Request 7: from block 0, at most 1, skip none, not in reverse.
+    let request = json!(["0x07", ["0x", "0x01", "0x", "0x"]]);
+    let code = MessageId::GetBlockHeaders.id();
+    js.send(&json!({"cmd": "send", "id": id, "code": code, "payload": request}));
+    let reply = js.event_where("message", |message| {
+        message["code"] == MessageId::BlockHeaders.id()
+    });
+    let header = chain.backend.header_rlp(chain.backend.genesis_hash());
+    let fields: Vec<Vec<u8>> = rlp::Rlp::new(&header.unwrap()).as_list().unwrap();
+    let fields: Vec<_> = fields.iter().map(|field| hexed(field)).collect();
+    assert_eq!(reply["payload"], json!(["0x07", [fields]]));
+
+    let tx = ours.transfer(&mut DevAccount::new(key(6), 0)).await;
+    let sent = js.event_where("message", |message| {
+        message["code"] == MessageId::Transactions.id()
+    });
+    let envelope = rlp::Rlp::new(tx.item()).data().unwrap();
+    assert_eq!(sent["payload"], json!([hexed(envelope)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_dials_our_node_and_takes_a_header_and_a_transaction() {
+    let chain = LiveChain::made_up();
+    let Some((mut js, _)) = js_peer("js", &chain.js_config("cancun")) else {
+        return;
+    };
+    let mut ours = EthNode::start(key(4), &chain).await;
+    js.send(&json!({"cmd": "connect", "enode": ours.server.enode().to_string()}));
+    let id = node_agrees(&mut ours, &mut js, &*chain.backend, true).await;
+    node_serves_and_spreads(&ours, &mut js, &chain, &id).await;
+    ours.shutdown().await;
+    let gone = js.event("disconnected");
+    assert_eq!((&gone["reason"], &gone["byUs"]), (&json!(8), &json!(false)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_node_dials_it_and_it_takes_a_header_and_a_transaction() {
+    let chain = LiveChain::made_up();
+    let Some((mut js, up)) = js_peer("js", &chain.js_config("cancun")) else {
+        return;
+    };
+    let mut ours = EthNode::start(key(5), &chain).await;
+    let address: NodeAddress = up["enode"].as_str().unwrap().parse().unwrap();
+    ours.server.add_peer(address).await.unwrap();
+    let id = node_agrees(&mut ours, &mut js, &*chain.backend, false).await;
+    node_serves_and_spreads(&ours, &mut js, &chain, &id).await;
+    ours.shutdown().await;
+    let gone = js.event("disconnected");
+    assert_eq!((&gone["reason"], &gone["byUs"]), (&json!(8), &json!(false)));
 }

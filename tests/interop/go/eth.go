@@ -91,21 +91,27 @@ func (c *Chain) run(peers *peers, p *p2p.Peer, rw p2p.MsgReadWriter) error {
 		complain("status", err)
 		return err
 	}
+	defer peers.enter("eth", p.ID(), rw)()
 	say("status", map[string]any{
 		"id": p.ID(), "version": tapped.status.ProtocolVersion, "networkId": tapped.status.NetworkID,
 		"genesis": tapped.status.Genesis, "forkHash": hexutil.Bytes(tapped.status.ForkID.Hash[:]),
 		"forkNext": tapped.status.ForkID.Next, "earliest": tapped.status.EarliestBlock,
 		"latest": tapped.status.LatestBlock, "latestHash": tapped.status.LatestBlockHash,
 	})
-	defer peers.enter("eth", p.ID(), rw)()
 	for {
 		message, err := rw.ReadMsg()
 		if err != nil {
 			return err
 		}
-		if message.Code == eth.BlockHeadersMsg {
+		switch message.Code {
+		case eth.BlockHeadersMsg:
 			if err := reportHeaders(p, message); err != nil {
 				complain("headers", err)
+				return err
+			}
+		case eth.TransactionsMsg:
+			if err := reportTransactions(p, message); err != nil {
+				complain("transactions", err)
 				return err
 			}
 		}
@@ -147,5 +153,27 @@ func reportHeaders(p *p2p.Peer, message p2p.Msg) error {
 		hashes = append(hashes, header.Hash())
 	}
 	say("headers", map[string]any{"id": p.ID(), "hashes": hashes})
+	return nil
+}
+
+// reportTransactions tells of transactions sent whole; their senders are recovered here.
+func reportTransactions(p *p2p.Peer, message p2p.Msg) error {
+	var packet eth.TransactionsPacket
+	if err := message.Decode(&packet); err != nil {
+		return err
+	}
+	txs, err := packet.Items()
+	if err != nil {
+		return err
+	}
+	hashes, senders := []any{}, []any{}
+	for _, tx := range txs {
+		sender, err := types.Sender(types.LatestSignerForChainID(tx.ChainId()), tx)
+		if err != nil {
+			return err
+		}
+		hashes, senders = append(hashes, tx.Hash()), append(senders, sender)
+	}
+	say("transactions", map[string]any{"id": p.ID(), "hashes": hashes, "senders": senders})
 	return nil
 }

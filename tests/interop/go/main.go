@@ -13,7 +13,7 @@
 //	{"cmd":"echo","id":…,"size":n,"random":bool}                          {"cmd":"headers","id":…,"from":n,"count":n}
 //
 // Events, one a line on standard output: up, pong, nodes, record, table, live,
-// hello, dropped, echo, status, headers, error.
+// hello, dropped, echo, status, headers, transactions, error.
 package main
 
 import (
