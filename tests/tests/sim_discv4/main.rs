@@ -106,6 +106,32 @@ fn a_thousand_nodes_find_each_other_from_one() {
     assert!(lookups.mean_time <= 3 * SECOND, "{lookups:?}");
 }
 
+#[test]
+fn lookups_find_the_nearest_where_datagrams_overtake_each_other() {
+    let Ending {
+        trace,
+        counts,
+        tables,
+        lookups,
+    } = twice(|| {
+        let mut network = Network::reordering(3);
+        grow(&mut network, 300);
+        network.run(MINUTE / 2);
+        end(network, 100)
+    });
+    println!("300 nodes, datagrams out of order, trace {trace}");
+    println!("{counts:?}\n{tables:?}\n{lookups:?}");
+
+    assert!(
+        lookups.nearest >= 0.95 && lookups.overlap >= 0.95,
+        "{lookups:?}"
+    );
+    assert!(
+        lookups.most_hops <= 5 && lookups.most_queries <= 40,
+        "{lookups:?}"
+    );
+}
+
 /// How a network fared in which half of the nodes were replaced.
 #[derive(Debug, PartialEq)]
 struct Churned {

@@ -161,6 +161,12 @@ pub(crate) struct Network {
     next_op: u64,
 }
 
+fn link() -> LinkProfile {
+    LinkProfile::default()
+        .latency(Duration::from_millis(10), Duration::from_millis(100))
+        .mtu(1280)
+}
+
 /// How a lookup went.
 pub(crate) struct LookedUp {
     pub(crate) found: Found,
@@ -174,14 +180,18 @@ pub(crate) struct LookedUp {
 impl Network {
     /// Links of 10 to 100 ms that lose one datagram in a hundred.
     pub(crate) fn new(seed: u64) -> Self {
+        Self::over(seed, link().loss(0.01))
+    }
+
+    /// Links of 10 to 100 ms that hold up every second datagram for 50 ms: one full packet of neighbours in four is
+    /// overtaken by the rest of its answer.
+    pub(crate) fn reordering(seed: u64) -> Self {
+        Self::over(seed, link().reordering(0.5, Duration::from_millis(50)))
+    }
+
+    fn over(seed: u64, link: LinkProfile) -> Self {
         let mut sim = Simulation::new(seed);
-        let (min, max) = (Duration::from_millis(10), Duration::from_millis(100));
-        sim.set_default_link(
-            LinkProfile::default()
-                .latency(min, max)
-                .loss(0.01)
-                .mtu(1280),
-        );
+        sim.set_default_link(link);
         Self {
             sim,
             members: Vec::new(),

@@ -3,7 +3,7 @@
 //! say which request it answers. Data only; `exchange` moves it on.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tercet_enode::Node;
 use tercet_machine::{KeyedMap, KeyedState, MachineRng, MonoTime, TimerSet};
@@ -11,7 +11,7 @@ use tercet_machine::{KeyedMap, KeyedState, MachineRng, MonoTime, TimerSet};
 use super::command::OpId;
 use super::lookups::LookupId;
 use crate::v4::bond::PeerKey;
-use crate::v4::message::{MessageKind, PacketHash};
+use crate::v4::message::{MessageKind, PacketHash, Target};
 
 /// Peers with something under way, about 500 bytes each. At 500 ms a timeout that is over a thousand
 /// exchanges a second, twenty times what sixteen lookups need.
@@ -69,11 +69,11 @@ pub(super) struct PingSlot {
     pub(super) ops: Vec<OpId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct FindSlot {
     pub(super) lookup: LookupId,
-    /// Nodes in the packets so far.
-    pub(super) received: usize,
+    /// Nodes in the packets so far, if there has been one.
+    pub(super) received: Option<usize>,
     pub(super) deadline: MonoTime,
 }
 
@@ -97,6 +97,8 @@ pub(super) struct Contact {
     pub(super) find: Option<FindSlot>,
     pub(super) enr: Option<EnrSlot>,
     pub(super) jobs: VecDeque<Job>,
+    /// A question of the peer's that has come before its pong to the ping under way, and where from.
+    pub(super) asked: Option<(SocketAddr, Target)>,
 }
 
 impl Contact {
@@ -153,6 +155,7 @@ impl Contacts {
             find: None,
             enr: None,
             jobs: VecDeque::new(),
+            asked: None,
         }))
     }
 

@@ -11,12 +11,14 @@ use tercet_enode::{Endpoint, Node};
 use tercet_machine::Now;
 use tercet_nodedb::Write;
 
-use super::V4Core;
 use super::command::{OpId, RequestError};
 use super::contact::{
     Contact, EnrSlot, EnrWant, FindSlot, Job, MAX_JOBS, MAX_WAITERS, PingSlot, Slot,
 };
+use super::late::Late;
 use super::lookups::LookupId;
+use super::{Drop, V4Core};
+use crate::kad::BUCKET_SIZE;
 use crate::v4::bond::PeerKey;
 use crate::v4::message::{EnrRequest, FindNode, Message, Ping, WireEndpoint};
 
@@ -168,7 +170,7 @@ impl V4Core {
         };
         contact.find = Some(FindSlot {
             lookup,
-            received: 0,
+            received: None,
             deadline,
         });
         let to = contact.node.endpoint().udp_addr();
@@ -247,7 +249,7 @@ impl V4Core {
                     .get_mut(&peer)
                     .and_then(|contact| contact.find.take())
                 {
-                    self.on_find_end(now, peer, find.lookup, find.received > 0);
+                    self.on_find_end(now, peer, find);
                 }
             }
             Slot::Enr => {
@@ -276,6 +278,9 @@ impl V4Core {
         let Some(ping) = contact.ping.take() else {
             return;
         };
+        if contact.asked.take().is_some() {
+            self.counters.count(Drop::Unproven);
+        }
         let endpoint = *contact.node.endpoint();
         let jobs = if contact.ready {
             VecDeque::new()
@@ -303,15 +308,23 @@ impl V4Core {
     }
 
     /// A FindNode has ended. Failures are counted in the database; too many in a row drop the node.
-    pub(super) fn on_find_end(
-        &mut self,
-        now: Now,
-        peer: PeerKey,
-        lookup: LookupId,
-        answered: bool,
-    ) {
+    pub(super) fn on_find_end(&mut self, now: Now, peer: PeerKey, find: FindSlot) {
         let PeerKey { id, ip } = peer;
-        if answered {
+        let FindSlot {
+            lookup,
+            received,
+            deadline,
+        } = find;
+        if let Some(received) = received {
+            self.late.push(
+                now.mono,
+                Late {
+                    peer,
+                    lookup,
+                    room: BUCKET_SIZE.saturating_sub(received),
+                    deadline,
+                },
+            );
             self.lookups.on_answer(lookup, &id);
             self.on_answered(now, peer);
             return;

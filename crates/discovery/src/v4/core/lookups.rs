@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 use tercet_enode::{Node, NodeId};
-use tercet_machine::{MachineRng, Now};
+use tercet_machine::{MachineRng, MonoTime, Now};
 
 use super::V4Core;
 use super::command::{Found, OpId, Reply, RequestError};
@@ -31,6 +31,8 @@ struct Running {
     lookup: Lookup,
     target: Target,
     purpose: Purpose,
+    /// It does not end before: the rest of an answer may be close behind.
+    linger: Option<MonoTime>,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Lookups {
         self.running.get(&id).map(|running| running.target)
     }
 
-    pub(super) fn learn(&mut self, id: LookupId, nodes: Vec<Node>) {
+    pub(super) fn learn(&mut self, id: LookupId, nodes: impl IntoIterator<Item = Node>) {
         self.touch(id, |lookup| lookup.learn(nodes));
     }
 
@@ -66,6 +68,32 @@ impl Lookups {
 
     pub(super) fn on_failure(&mut self, id: LookupId, node: &NodeId) {
         self.touch(id, |lookup| lookup.on_failure(node));
+    }
+
+    /// Keeps a lookup from ending before `until`, if it knows of more nodes than one answer holds: somebody who names only
+    /// a few of them has probably been overtaken by his own second packet. In a network that small few is all there is.
+    pub(super) fn linger(&mut self, id: LookupId, until: MonoTime) {
+        if let Some(running) = self.running.get_mut(&id)
+            && running.lookup.seen().count() > BUCKET_SIZE
+        {
+            running.linger = Some(until);
+        }
+    }
+
+    /// When [`on_timeout`](Self::on_timeout) lets a lookup end.
+    pub(super) fn deadline(&self) -> Option<MonoTime> {
+        self.running
+            .values()
+            .filter_map(|running| running.linger.filter(|_| running.lookup.is_done()))
+            .min()
+    }
+
+    pub(super) fn on_timeout(&mut self, now: MonoTime) {
+        for (id, running) in &mut self.running {
+            if running.linger.take_if(|until| *until <= now).is_some() {
+                self.touched.insert(*id);
+            }
+        }
     }
 
     pub(super) fn random_target(&mut self) -> Target {
@@ -86,7 +114,7 @@ impl Lookups {
     fn take_done(&mut self, id: LookupId) -> Option<Running> {
         self.running
             .get(&id)
-            .filter(|running| running.lookup.is_done())?;
+            .filter(|running| running.linger.is_none() && running.lookup.is_done())?;
         self.running.remove(&id)
     }
 }
@@ -116,6 +144,7 @@ impl V4Core {
                 lookup,
                 target,
                 purpose,
+                linger: None,
             },
         );
         self.lookups.touched.insert(id);

@@ -20,6 +20,7 @@
 mod command;
 mod contact;
 mod exchange;
+mod late;
 mod lookups;
 mod packets;
 mod refresh;
@@ -37,14 +38,16 @@ use tercet_nodedb::{Seed, Write};
 
 pub use self::command::{Command, Found, OpId, PongInfo, Reply, RequestError};
 pub use self::contact::{MAX_CONTACTS, MAX_INBOUND_CONTACTS, MAX_JOBS, MAX_WAITERS, Token};
+pub use self::late::MAX_LATE;
 pub use self::lookups::MAX_LOOKUPS;
 
 use self::contact::Contacts;
+use self::late::LateAnswers;
 use self::lookups::Lookups;
 use self::refresh::Refresh;
 use super::bond::Bonds;
 use super::codec::UnverifiedPacket;
-use super::message::{Message, PacketHash};
+use super::message::{Message, MessageKind, PacketHash};
 use crate::kad::{RevalidationConfig, Table, TableSnapshot};
 
 /// Packets a second one network (IPv4 /24, IPv6 /64) may send for long. A node in the middle of lookups
@@ -234,6 +237,7 @@ pub struct V4Core {
     table: Table,
     bonds: Bonds,
     contacts: Contacts,
+    late: LateAnswers,
     lookups: Lookups,
     refresh: Refresh,
     /// Nodes being resolved, by operation.
@@ -255,6 +259,7 @@ impl V4Core {
             table: Table::new(record.id(), config.revalidation, rng.child("table")),
             bonds: Bonds::new(&mut rng.child("bonds")),
             contacts: Contacts::new(&mut rng.child("contacts")),
+            late: LateAnswers::default(),
             lookups: Lookups::new(rng.child("lookups")),
             refresh: Refresh::new(now.mono, rng.child("refresh")),
             resolving: BTreeMap::new(),
@@ -333,9 +338,12 @@ impl V4Core {
         from: IpAddr,
         packet: &UnverifiedPacket,
     ) -> Result<(), Drop> {
+        let kind = packet.kind();
+        let expected = self.contacts.expects(from, kind, packet.answers())
+            || (kind == MessageKind::Neighbors && self.late.expects(now.mono, from));
         let verdict = if packet.expiration().is_some_and(|at| is_expired(at, now)) {
             Err(Drop::Expired)
-        } else if !self.contacts.expects(from, packet.kind(), packet.answers()) {
+        } else if !expected {
             Err(Drop::Unsolicited)
         } else {
             Ok(())
@@ -406,6 +414,7 @@ impl Machine for V4Core {
         while let Some((peer, slot)) = self.contacts.pop_expired(now.mono) {
             self.on_contact_timeout(now, peer, slot);
         }
+        self.lookups.on_timeout(now.mono);
         self.on_refresh_timeout(now);
         while let Some(node) = self.table.next_check(now.mono) {
             self.check(now, node);
@@ -421,6 +430,7 @@ impl Machine for V4Core {
     fn deadline(&self) -> Option<MonoTime> {
         [
             self.contacts.deadline(),
+            self.lookups.deadline(),
             self.refresh.deadline(),
             self.table.deadline(),
             Some(self.save_at),

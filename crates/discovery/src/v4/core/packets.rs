@@ -9,21 +9,36 @@ use tercet_machine::Now;
 use tercet_nodedb::Write;
 
 use super::command::{PongInfo, Reply, RequestError};
-use super::contact::{EnrWant, Slot};
+use super::contact::{EnrWant, FindSlot, Slot};
+use super::lookups::LookupId;
 use super::{Drop, V4Core, is_expired};
 use crate::kad::{Added, BUCKET_SIZE, Proof};
 use crate::v4::bond::PeerKey;
 use crate::v4::message::{
     EnrResponse, FindNode, MAX_NEIGHBORS_PER_PACKET, Message, Neighbor, Neighbors, PacketHash,
-    Ping, Pong, WireEndpoint,
+    Ping, Pong, Target, WireEndpoint,
 };
 
-/// How long a second Neighbors packet may take after the first, which was full.
+/// How long a second Neighbors packet may take after the first, which was full; and the first after the second, for a
+/// lookup that is about to end.
 const GATHER: Duration = Duration::from_millis(100);
+
+/// Nodes in a second packet, `16 - 12`: an answer that begins with more is whole.
+const OVERTAKING: usize = BUCKET_SIZE - MAX_NEIGHBORS_PER_PACKET;
 
 /// UDP ports of relayed nodes lie above this (geth): the ones below belong to services we should not be made
 /// to talk to.
 const MAX_RESERVED_PORT: u16 = 1024;
+
+/// What a packet of neighbours was to the question under way.
+#[derive(Clone, Copy)]
+struct Gathered {
+    lookup: LookupId,
+    /// Nodes its answer had left to bring before this packet.
+    room: usize,
+    /// The question, if the packet ended it.
+    ended: Option<FindSlot>,
+}
 
 impl V4Core {
     pub(super) fn handle_packet(
@@ -100,6 +115,7 @@ impl V4Core {
             .take_if(|ping| ping.hash == Some(pong.ping_hash))
             .ok_or(Drop::Unsolicited)?;
         let (node, inbound) = (contact.node.clone(), contact.inbound);
+        let asked = contact.asked.take();
         self.contacts.disarm(peer, Slot::Ping);
         self.bonds.on_pong(peer, now.unix);
         let PeerKey { id, ip } = peer;
@@ -124,6 +140,9 @@ impl V4Core {
         } else {
             self.table.add(now.mono, node, Proof::Answer);
         }
+        if let Some((from, target)) = asked {
+            self.send_neighbors(now, from, peer, target);
+        }
         self.pull_record(peer, pong.enr_seq);
         self.await_greeting(now, peer);
         Ok(())
@@ -146,40 +165,49 @@ impl V4Core {
         peer: PeerKey,
         find: &FindNode,
     ) -> Result<(), Drop> {
-        if !self.bonds.is_proven(&peer, now.unix) {
-            return Err(Drop::Unproven);
+        if self.bonds.is_proven(&peer, now.unix) {
+            self.send_neighbors(now, from, peer, find.target);
+            return Ok(());
         }
+        // Sent right behind the pong that proves its sender, it may have overtaken it: the answer waits for the proof.
+        match self.contacts.get_mut(&peer) {
+            Some(contact) if contact.ping.is_some() && contact.asked.is_none() => {
+                contact.asked = Some((from, find.target));
+                Ok(())
+            }
+            _ => Err(Drop::Unproven),
+        }
+    }
+
+    fn send_neighbors(&mut self, now: Now, from: SocketAddr, peer: PeerKey, target: Target) {
         let relayed = |node: &Node, live: bool| {
             live && node.id() != peer.id && check_relay(peer.ip, node.endpoint().ip).is_ok()
         };
         let nodes: Vec<Neighbor> = self
             .table
-            .closest(&find.target.id(), BUCKET_SIZE, relayed)
+            .closest(&target.id(), BUCKET_SIZE, relayed)
             .iter()
             .map(Neighbor::from)
             .collect();
         for packet in Neighbors::split(&nodes, Self::expiration(now)) {
             self.send(from, Message::Neighbors(packet), None);
         }
-        Ok(())
     }
 
-    /// Neighbors say neither which request they answer nor how many packets there are. A packet that is not
-    /// full is the last; after a full one a second may follow at once.
+    /// Neighbors say neither which request they answer nor how many packets there are. At a packet that is not full the
+    /// lookup goes on; after a full one a second may follow at once. What the network delivers out of order is taken
+    /// until the request's deadline, and where answers of one peer cannot be told apart, each lookup hears of all.
     fn on_neighbors(&mut self, now: Now, peer: PeerKey, packet: Neighbors) -> Result<(), Drop> {
-        let contact = self.contacts.get_mut(&peer).ok_or(Drop::Unsolicited)?;
-        let find = contact.find.as_mut().ok_or(Drop::Unsolicited)?;
-        let room = BUCKET_SIZE.saturating_sub(find.received);
-        let complete = packet.nodes.len() >= room || packet.nodes.len() < MAX_NEIGHBORS_PER_PACKET;
-        find.received += packet.nodes.len();
-        let lookup = find.lookup;
-        let deadline = find.deadline.min(now.mono + GATHER);
-        if complete {
-            contact.find = None;
-            self.contacts.disarm(peer, Slot::Find);
-        } else {
-            self.contacts.arm(peer, Slot::Find, deadline);
+        let count = packet.nodes.len();
+        let find = self.gather(now, peer, count);
+        // An empty packet takes a place too, so that a peer cannot send them without end.
+        let rest = find.map_or(count.max(1), |find| count.saturating_sub(find.room));
+        let (late_room, mut lookups) = self.late.take(now.mono, &peer, rest);
+        lookups.extend(find.map(|find| find.lookup));
+        if lookups.is_empty() {
+            return Err(Drop::Unsolicited);
         }
+        let room = late_room + find.map_or(0, |find| find.room);
         let nodes: Vec<Node> = packet
             .nodes
             .into_iter()
@@ -190,12 +218,40 @@ impl V4Core {
         for node in &nodes {
             self.table.add(now.mono, node.clone(), Proof::Hearsay);
         }
-        self.lookups.learn(lookup, nodes);
-        if complete {
-            self.on_find_end(now, peer, lookup, true);
+        for lookup in lookups {
+            self.lookups.learn(lookup, nodes.iter().cloned());
+        }
+        if let Some(ended) = find.and_then(|find| find.ended) {
+            if (1..=OVERTAKING).contains(&count) && count == ended.received.unwrap_or(0) {
+                self.lookups.linger(ended.lookup, now.mono + GATHER);
+            }
+            self.on_find_end(now, peer, ended);
             self.advance(now, peer);
         }
         Ok(())
+    }
+
+    /// Counts a packet of `count` neighbours towards the question under way, if there is one, and ends it if the lookup need
+    /// not wait for more.
+    fn gather(&mut self, now: Now, peer: PeerKey, count: usize) -> Option<Gathered> {
+        let contact = self.contacts.get_mut(&peer)?;
+        let find = contact.find.as_mut()?;
+        let received = find.received.unwrap_or(0);
+        let (lookup, room) = (find.lookup, BUCKET_SIZE.saturating_sub(received));
+        find.received = Some(received + count);
+        let deadline = find.deadline.min(now.mono + GATHER);
+        let ended = contact
+            .find
+            .take_if(|_| count >= room || count < MAX_NEIGHBORS_PER_PACKET);
+        match ended {
+            Some(_) => self.contacts.disarm(peer, Slot::Find),
+            None => self.contacts.arm(peer, Slot::Find, deadline),
+        }
+        Some(Gathered {
+            lookup,
+            room,
+            ended,
+        })
     }
 
     fn on_enr_request(

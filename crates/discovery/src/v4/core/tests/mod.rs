@@ -2,6 +2,7 @@
 //! output is looked at.
 
 mod bounds;
+mod late;
 mod network;
 mod rules;
 
