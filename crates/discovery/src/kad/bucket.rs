@@ -122,12 +122,13 @@ impl Bucket {
         self.replacements.truncate(MAX_REPLACEMENTS);
     }
 
-    /// Addresses that count against the network limits.
-    pub(super) fn ips(&self) -> impl Iterator<Item = (NodeId, IpAddr)> + '_ {
+    /// Addresses that count against the network limits, but for that of `id`.
+    pub(super) fn ips_but(&self, id: &NodeId) -> impl Iterator<Item = IpAddr> {
         self.entries
             .iter()
             .chain(&self.replacements)
-            .map(|entry| (entry.node.id(), entry.node.endpoint().ip))
+            .filter(move |entry| entry.node.id() != *id)
+            .map(|entry| entry.node.endpoint().ip)
     }
 }
 

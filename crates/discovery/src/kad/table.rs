@@ -428,18 +428,11 @@ impl Table {
 
     /// Whether the network limits leave room for `id` at `ip`, its own present place not counted.
     fn admits(&self, id: &NodeId, ip: IpAddr) -> bool {
-        let others = |bucket: &'_ Bucket| -> Vec<IpAddr> {
-            bucket
-                .ips()
-                .filter(|(other, _)| other != id)
-                .map(|(_, ip)| ip)
-                .collect()
-        };
         let Some(bucket) = self.bucket(id) else {
             return false;
         };
-        BUCKET_LIMITS.admit(ip, others(bucket).into_iter())
-            && TABLE_LIMITS.admit(ip, self.buckets.iter().flat_map(others))
+        let all = self.buckets.iter().flat_map(|bucket| bucket.ips_but(id));
+        BUCKET_LIMITS.admit(ip, bucket.ips_but(id)) && TABLE_LIMITS.admit(ip, all)
     }
 
     fn changed(&mut self, now: MonoTime) {
