@@ -174,7 +174,7 @@ pub enum ParseEnodeError {
         found: usize,
     },
     /// The key has a character that is no digit.
-    #[error("enode URL: character {} ({found:?}) of the public key is not a hexadecimal digit", .at + 1)]
+    #[error("enode URL: {found:?} at character {} is not a hexadecimal digit of the public key", .at + 1)]
     KeyCharacter {
         /// Index in the whole text.
         at: usize,

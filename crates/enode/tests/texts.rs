@@ -32,7 +32,7 @@ fn enode_errors_say_what_and_where() {
     );
     assert_eq!(
         refused(&format!("enode://12zx{}@1.2.3.4:5", &key.to_string()[4..])),
-        "enode URL: character 11 ('z') of the public key is not a hexadecimal digit"
+        "enode URL: 'z' at character 11 is not a hexadecimal digit of the public key"
     );
     assert_eq!(
         refused(&format!("enode://{}@1.2.3.4:5", "1".repeat(128))),
