@@ -235,8 +235,10 @@ fn read(
 mod tests {
     use super::*;
 
+    /// A shell that can be interrupted even where these tests run in the background, whose children ignore interrupts.
     fn shell(script: &str) -> Child {
-        Child::spawn("shell", Command::new("sh").args(["-c", script]))
+        let interruptible = ["--default-signal=INT", "sh", "-c", script];
+        Child::spawn("shell", Command::new("env").args(interruptible))
     }
 
     #[test]
