@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chain::{StateView, verify_body, verify_receipts};
+use alloy_primitives::b256;
 use alloy_rlp::Decodable;
 
 fn small() -> DevChain {
@@ -21,6 +22,15 @@ fn the_same_config_gives_the_same_chain() {
         DevChain::build(&other).unwrap().chain().head().hash,
         one.chain().head().hash
     );
+}
+
+/// go-ethereum 1.17.10 imported this chain's export block by block and came to this head: every root is the one that
+/// executing the blocks gives.
+#[test]
+fn the_default_chain_is_the_one_that_go_ethereum_imported() {
+    let head = small().chain().head();
+    let imported = b256!("6a8616588b532c28d5e25070f3eef462e3c0d74592113c9cbfbfe58e4bfd107d");
+    assert_eq!((head.number, head.hash), (8, imported));
 }
 
 #[test]
