@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
@@ -23,11 +22,14 @@ const (
 // peers remembers where to write to each connected peer, by protocol.
 type peers struct {
 	mutex   sync.Mutex
+	entered *sync.Cond
 	writers map[string]map[enode.ID]p2p.MsgReadWriter
 }
 
 func newPeers() *peers {
-	return &peers{writers: map[string]map[enode.ID]p2p.MsgReadWriter{"echo": {}, "eth": {}}}
+	p := &peers{writers: map[string]map[enode.ID]p2p.MsgReadWriter{"echo": {}, "eth": {}}}
+	p.entered = sync.NewCond(&p.mutex)
+	return p
 }
 
 // enter keeps a peer's writer until the returned function is called.
@@ -35,6 +37,7 @@ func (p *peers) enter(protocol string, id enode.ID, rw p2p.MsgReadWriter) func()
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	p.writers[protocol][id] = rw
+	p.entered.Broadcast()
 	return func() {
 		p.mutex.Lock()
 		defer p.mutex.Unlock()
@@ -42,14 +45,18 @@ func (p *peers) enter(protocol string, id enode.ID, rw p2p.MsgReadWriter) func()
 	}
 }
 
-func (p *peers) writer(protocol string, id enode.ID) (p2p.MsgReadWriter, error) {
+// writer waits until the protocol runs with the peer: a connection is reported
+// before its protocols have started, and whoever heard of it may already ask. How
+// long that may take is the business of the test.
+func (p *peers) writer(protocol string, id enode.ID) p2p.MsgReadWriter {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	rw, ok := p.writers[protocol][id]
-	if !ok {
-		return nil, fmt.Errorf("%s does not run with %v", protocol, id)
+	for {
+		if rw, ok := p.writers[protocol][id]; ok {
+			return rw
+		}
+		p.entered.Wait()
 	}
-	return rw, nil
 }
 
 func (p *peers) echo() p2p.Protocol {
@@ -86,13 +93,10 @@ func (p *peers) echo() p2p.Protocol {
 // sendEcho sends bytes of the wanted size: random ones, which snappy cannot make
 // smaller, or ones that repeat.
 func (p *peers) sendEcho(command Command) error {
-	rw, err := p.writer("echo", command.ID)
-	if err != nil {
-		return err
-	}
 	if command.Size < 0 {
 		return errors.New("a negative size")
 	}
+	rw := p.writer("echo", command.ID)
 	payload := bytes.Repeat([]byte("tercet"), command.Size/6+1)[:command.Size]
 	if command.Random {
 		rand.Read(payload)

@@ -123,11 +123,7 @@ func (c *Chain) run(peers *peers, p *p2p.Peer, rw p2p.MsgReadWriter) error {
 
 // askHeaders asks a peer for consecutive headers, oldest first.
 func (p *peers) askHeaders(command Command) error {
-	rw, err := p.writer("eth", command.ID)
-	if err != nil {
-		return err
-	}
-	return p2p.Send(rw, eth.GetBlockHeadersMsg, &eth.GetBlockHeadersPacket{
+	return p2p.Send(p.writer("eth", command.ID), eth.GetBlockHeadersMsg, &eth.GetBlockHeadersPacket{
 		RequestId: 7,
 		GetBlockHeadersRequest: &eth.GetBlockHeadersRequest{
 			Origin: eth.HashOrNumber{Number: command.From},
