@@ -27,7 +27,7 @@ impl<A: Adapter> Simulation<A> {
             self.counts.filtered += 1;
             return;
         };
-        // Who it is for is only known on arrival; who it is for now decides over the way.
+        // The receiver is settled on arrival; whoever has the address at sending decides which link is taken.
         let receiver = self.world.arrive(now, place, from, to).ok();
         if receiver.is_some_and(|receiver| self.world.parted(sender, receiver)) {
             self.counts.parted += 1;
