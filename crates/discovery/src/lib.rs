@@ -25,6 +25,8 @@
 mod config;
 #[cfg(feature = "tokio")]
 mod driver;
+#[allow(dead_code, unreachable_pub)] // the core and the engines are on their way to it
+mod engine;
 #[cfg(feature = "tokio")]
 mod error;
 #[cfg(feature = "tokio")]
@@ -41,6 +43,7 @@ mod socket;
 #[cfg(all(feature = "tokio", feature = "serde"))]
 mod text;
 pub mod v4;
+pub mod v5;
 #[cfg(feature = "tokio")]
 mod walk;
 

@@ -1,0 +1,9 @@
+//! Node Discovery v5.1 (devp2p `discv5-wire.md`, `discv5-theory.md`): packets, sessions and the messages inside them. Who is
+//! in the table and which lookups run belongs to the core that both protocols share.
+
+mod message;
+
+pub use message::{
+    Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
+    WireMessage,
+};
