@@ -2,8 +2,10 @@
 //! in the table and which lookups run belongs to the core that both protocols share.
 
 mod message;
+mod session_io;
 
 pub use message::{
     Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
     WireMessage,
 };
+pub use session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
