@@ -73,6 +73,16 @@ impl Node {
         &self.endpoint
     }
 
+    /// Where to reach it, then what else its record says of another family: at most two endpoints. The record's address of
+    /// the family in use is left out, since the endpoint in use is what has been seen to work.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + use<> {
+        let first = self.endpoint;
+        let record = self.record.as_ref().map(NodeRecord::endpoints);
+        let others = record.into_iter().flatten();
+        std::iter::once(first)
+            .chain(others.filter(move |other| other.ip.is_ipv4() != first.ip.is_ipv4()))
+    }
+
     /// Its record, if we have seen one.
     #[must_use]
     pub fn record(&self) -> Option<&NodeRecord> {

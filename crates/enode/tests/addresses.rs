@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use tercet_enode::AddressClass::{
     Cgnat, Global, Lan, Loopback, Multicast, SpecialUse, Unspecified,
 };
-use tercet_enode::{AddressClass, Endpoint, RelayError, check_relay};
+use tercet_enode::{AddressClass, Endpoint, Node, NodeRecord, RelayError, SecretKey, check_relay};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -147,4 +147,59 @@ fn endpoints_know_their_socket_addresses() {
         format!("{endpoint:?}"),
         "Endpoint(10.1.2.3, udp 30301, tcp 30303)"
     );
+}
+
+/// A record with these addresses, UDP port 1 and TCP port 2, and over IPv6 UDP port 3 and no TCP port of its own.
+fn record(addresses: &[&str]) -> NodeRecord {
+    let key: SecretKey = "b71c71a67e1177ad4e901695e1b4b9ee17ae16c6668d313eac2f96dbcda3f291"
+        .parse()
+        .unwrap();
+    let mut builder = NodeRecord::builder().udp(1).tcp(2).udp6(3);
+    for address in addresses {
+        // Not through `ip`, which would take a mapped address for the IPv4 one.
+        builder = match address.parse().unwrap() {
+            IpAddr::V4(ip) => builder.insert(&tercet_enode::Ip4(ip)),
+            IpAddr::V6(ip) => builder.insert(&tercet_enode::Ip6(ip)),
+        };
+    }
+    builder.sign(&key).unwrap()
+}
+
+#[test]
+fn a_record_of_both_families_has_two_endpoints_the_better_first() {
+    let v4 = |text: &str| Endpoint::new(ip(text), 1, 2);
+    let v6 = |text: &str| Endpoint::new(ip(text), 3, 2);
+    let cases: [(&[&str], Vec<Endpoint>); 8] = [
+        (&[], vec![]),
+        (&["1.2.3.4"], vec![v4("1.2.3.4")]),
+        (&["2a00::1"], vec![v6("2a00::1")]),
+        (&["1.2.3.4", "2a00::1"], vec![v4("1.2.3.4"), v6("2a00::1")]),
+        (
+            &["10.0.0.1", "2a00::1"],
+            vec![v6("2a00::1"), v4("10.0.0.1")],
+        ),
+        (&["1.2.3.4", "::"], vec![v4("1.2.3.4")]),
+        (&["224.0.0.1", "::1"], vec![v6("::1")]),
+        // Both are IPv4, and it cannot be told which holds: the better one.
+        (&["10.0.0.1", "::ffff:1.2.3.4"], vec![v6("1.2.3.4")]),
+    ];
+    for (addresses, endpoints) in cases {
+        let record = record(addresses);
+        assert_eq!(record.endpoints().collect::<Vec<_>>(), endpoints);
+        assert_eq!(record.endpoint(), endpoints.first().copied());
+    }
+}
+
+#[test]
+fn a_node_is_tried_where_it_was_seen_then_at_its_records_other_family() {
+    let both = record(&["1.2.3.4", "2a00::1"]);
+    let seen = Endpoint::new(ip("5.6.7.8"), 9, 9);
+    let node = Node::new(both.public_key(), seen);
+    assert_eq!(node.endpoints().collect::<Vec<_>>(), [seen]);
+    let node = node.with_record(both).unwrap();
+    let other = Endpoint::new(ip("2a00::1"), 3, 2);
+    assert_eq!(node.endpoints().collect::<Vec<_>>(), [seen, other]);
+    let node = node.with_endpoint(other);
+    let first = Endpoint::new(ip("1.2.3.4"), 1, 2);
+    assert_eq!(node.endpoints().collect::<Vec<_>>(), [other, first]);
 }

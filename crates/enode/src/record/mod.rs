@@ -262,12 +262,27 @@ impl NodeRecord {
     /// and `tcp`. `None` without a usable address (none at all, multicast, unspecified).
     #[must_use]
     pub fn endpoint(&self) -> Option<Endpoint> {
-        let (ip, family) = self.best_address()?;
-        let (udp, tcp) = match family {
-            Family::V4 => (self.udp4(), self.tcp4()),
-            Family::V6 => (self.udp6().or(self.udp4()), self.tcp6().or(self.tcp4())),
-        };
-        Some(Endpoint::new(ip, udp.unwrap_or(0), tcp.unwrap_or(0)))
+        self.endpoints().next()
+    }
+
+    /// Every usable endpoint, the one of [`endpoint`](Self::endpoint) first: at most one of each family. For those who
+    /// have a socket for both and try the second when the first is silent.
+    pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + use<> {
+        let mut endpoints = self.addresses().map(|address| {
+            let (ip, family) = address?;
+            let (udp, tcp) = match family {
+                Family::V4 => (self.udp4(), self.tcp4()),
+                Family::V6 => (self.udp6().or(self.udp4()), self.tcp6().or(self.tcp4())),
+            };
+            Some(Endpoint::new(ip, udp.unwrap_or(0), tcp.unwrap_or(0)))
+        });
+        // An IPv6 address may be a mapped IPv4 one; a second address of one family says nothing more.
+        if let [Some(first), Some(second)] = endpoints
+            && first.ip.is_ipv4() == second.ip.is_ipv4()
+        {
+            endpoints = [Some(first), None];
+        }
+        endpoints.into_iter().flatten()
     }
 
     /// The QUIC address of the chosen family, which consensus clients serve. Unlike the other ports, `quic6` does not
@@ -284,15 +299,23 @@ impl NodeRecord {
     }
 
     fn best_address(&self) -> Option<(IpAddr, Family)> {
+        self.addresses().into_iter().flatten().next()
+    }
+
+    /// The usable addresses, the better one first.
+    fn addresses(&self) -> [Option<(IpAddr, Family)>; 2] {
+        let usable = |address: &(IpAddr, Family)| usability(address.0) > 0;
         let v4 = self.ip4().map(|ip| (IpAddr::V4(ip), Family::V4));
+        let v4 = v4.filter(usable);
         let v6 = self
             .ip6()
-            .map(|ip| (canonical_ip(IpAddr::V6(ip)), Family::V6));
-        let rank = |(ip, _): &(IpAddr, Family)| usability(*ip);
-        match (v4.filter(|a| rank(a) > 0), v6.filter(|a| rank(a) > 0)) {
-            (Some(v4), Some(v6)) if rank(&v6) > rank(&v4) => Some(v6),
-            (Some(v4), _) => Some(v4),
-            (None, v6) => v6,
+            .map(|ip| (canonical_ip(IpAddr::V6(ip)), Family::V6))
+            .filter(usable);
+        let rank = |address: Option<(IpAddr, Family)>| address.map_or(0, |(ip, _)| usability(ip));
+        if rank(v6) > rank(v4) {
+            [v6, v4]
+        } else {
+            [v4, v6]
         }
     }
 
