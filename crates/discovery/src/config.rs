@@ -12,6 +12,7 @@ use tercet_enode::Node;
 /// | setting | default |
 /// |---|---|
 /// | `listen` | `0.0.0.0:30303` |
+/// | `listen_v6` | none |
 /// | `advertised_ip` | none |
 /// | `tcp_port` | 0 |
 /// | `bootnodes` | none |
@@ -30,6 +31,9 @@ use tercet_enode::Node;
 pub struct DiscoveryConfig {
     /// Where to listen for datagrams. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// A second socket for IPv6, beside an IPv4 `listen`. Port 0 takes the port of `listen`, as chosen by the system if that
+    /// is 0 too. Without it, an IPv6 `listen` takes both families where the system allows.
+    pub listen_v6: Option<SocketAddr>,
     /// The address to put in this node's record: what others reach it at. Without it, the address listened on, and loopback
     /// where that is "any".
     pub advertised_ip: Option<IpAddr>,
@@ -58,6 +62,7 @@ impl Default for DiscoveryConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 30303),
+            listen_v6: None,
             advertised_ip: None,
             tcp_port: 0,
             bootnodes: Vec::new(),
@@ -83,6 +88,11 @@ impl DiscoveryConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(addr) = self.listen_v6
+            && (self.listen.is_ipv6() || addr.is_ipv4())
+        {
+            return Err(ConfigError::ListenV6(addr));
+        }
         if let Some(ip) = self
             .advertised_ip
             .filter(|ip| ip.is_unspecified() || ip.is_multicast())
@@ -118,6 +128,9 @@ pub enum ConfigError {
     /// Nobody can be reached at that address.
     #[error("advertised-ip: {0} is no address of a single host")]
     AdvertisedIp(IpAddr),
+    /// It must be an IPv6 address, and `listen` an IPv4 one.
+    #[error("listen-v6: {0} must be an IPv6 address beside an IPv4 one in listen")]
+    ListenV6(SocketAddr),
     /// Must be 10 ms to 10 s.
     #[error("reply-timeout: {0:?} is not between 10 ms and 10 s")]
     ReplyTimeout(Duration),
@@ -140,6 +153,12 @@ impl DiscoveryConfigBuilder {
     /// Address and port to listen on; port 0 takes any free one. Default `0.0.0.0:30303`.
     pub fn listen(mut self, listen: SocketAddr) -> Self {
         self.config.listen = listen;
+        self
+    }
+
+    /// A second socket for IPv6, beside an IPv4 `listen`; port 0 takes the port of that. Default: none.
+    pub fn listen_v6(mut self, listen: SocketAddr) -> Self {
+        self.config.listen_v6 = Some(listen);
         self
     }
 
@@ -222,6 +241,7 @@ mod tests {
         };
         let rows = [
             ("listen", format!("`{}`", config.listen)),
+            ("listen_v6", none(config.listen_v6.is_none())),
             ("advertised_ip", none(config.advertised_ip.is_none())),
             ("tcp_port", config.tcp_port.to_string()),
             ("bootnodes", none(config.bootnodes.is_empty())),
@@ -246,6 +266,11 @@ mod tests {
             build().advertised_ip(nobody).build(),
             Err(ConfigError::AdvertisedIp(nobody))
         );
+        let (v4, v6) = ("127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap());
+        for (listen, listen_v6, fits) in [(v4, v6, true), (v4, v4, false), (v6, v6, false)] {
+            let built = build().listen(listen).listen_v6(listen_v6).build();
+            assert_eq!(built.is_ok(), fits, "{listen} {listen_v6}");
+        }
         for (timeout, fits) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
             let timeout = Duration::from_millis(timeout);
             assert_eq!(

@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::Protocol;
 use crate::kad::TableSnapshot;
 use crate::local::{EntryError, LocalNode};
 use crate::metrics::DiscoveryMetrics;
-use crate::socket::Socket;
-use crate::v4::codec::{self, MAX_PACKET, UnverifiedPacket};
+use crate::mux::Demux;
+use crate::socket::Sockets;
+use crate::v4::codec::{self, UnverifiedPacket};
 use crate::v4::{Command, OpId, Reply, RequestError, V4Core, V4Input, V4Output};
 
 /// Datagrams read in one turn, so that timers and callers get theirs.
@@ -54,7 +56,8 @@ pub(crate) struct Published {
 }
 
 pub(crate) struct Driver {
-    pub(crate) socket: Socket,
+    pub(crate) sockets: Sockets,
+    pub(crate) demux: Demux,
     pub(crate) core: V4Core,
     pub(crate) local: LocalNode,
     pub(crate) db: NodeDb,
@@ -89,9 +92,9 @@ impl Driver {
     /// Runs until cancelled or until nobody holds a handle any more; then writes the live nodes to the database.
     pub(crate) async fn run(mut self) {
         let mut state = State::default();
-        let mut buffer = [0; MAX_PACKET + 1];
         loop {
             self.drain(&mut state);
+            self.sockets.flush(&mut state.metrics);
             self.publish(&mut state);
             let deadline = self.core.deadline().map(|at| self.clock.instant(at).into());
             let event = tokio::select! {
@@ -100,8 +103,8 @@ impl Driver {
                 () = sleep_until(deadline) => Event::Deadline,
                 request = self.requests.recv() => Event::Request(request),
                 seeds = loaded(&mut state.seeds) => Event::Seeds(seeds),
-                ready = self.socket.writable(), if self.socket.has_queued() => Event::Writable(ready),
-                ready = self.socket.readable() => Event::Readable(ready),
+                ready = self.sockets.writable(), if self.sockets.queued() > 0 => Event::Writable(ready),
+                ready = self.sockets.readable() => Event::Readable(ready),
             };
             match event {
                 Event::Cancelled | Event::Request(None) => break,
@@ -112,37 +115,38 @@ impl Driver {
                     self.core.handle(self.clock.now(), V4Input::Seeds(seeds));
                 }
                 Event::Writable(ready) => match ready {
-                    Ok(()) => self.socket.flush(&mut state.metrics),
+                    Ok(()) => {} // every turn begins with it
                     Err(error) => on_socket_error(&mut state, &error),
                 },
                 Event::Readable(ready) => match ready {
-                    Ok(()) => self.receive(&mut state, &mut buffer),
+                    Ok(()) => self.receive(&mut state),
                     Err(error) => on_socket_error(&mut state, &error),
                 },
             }
         }
         self.core.handle(self.clock.now(), V4Input::Close);
         self.drain(&mut state);
+        self.sockets.flush(&mut state.metrics);
         self.publish(&mut state);
     }
 
-    /// Reads what has arrived; the machine's answers to each datagram go out before the next is looked at.
-    fn receive(&mut self, state: &mut State, buffer: &mut [u8]) {
+    /// Takes what has arrived. What each datagram is answered is queued before the next is looked at, and the answers to all
+    /// go out together.
+    fn receive(&mut self, state: &mut State) {
         for _ in 0..MAX_READS {
-            let (len, from) = match self.socket.try_receive(buffer) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return on_socket_error(state, &error),
+            let Some((from, datagram)) = self.sockets.try_receive(&mut state.metrics) else {
+                return;
             };
-            state.metrics.datagrams_in += 1;
-            state.metrics.bytes_in += len as u64;
             let now = self.clock.now();
             // From the cheapest check to the dearest; the curve comes last.
             if self.core.admit(now, from.ip()).is_err() {
                 continue;
             }
-            let datagram = buffer.get(..len).unwrap_or_default();
-            let parsed = UnverifiedPacket::parse(datagram).and_then(|packet| {
+            if self.demux.protocol(&datagram) == Protocol::V5 {
+                state.metrics.not_served += 1;
+                continue;
+            }
+            let parsed = UnverifiedPacket::parse(&datagram).and_then(|packet| {
                 if self.core.screen(now, from.ip(), &packet).is_err() {
                     return Ok(None);
                 }
@@ -177,7 +181,7 @@ impl Driver {
                         self.core
                             .handle(self.clock.now(), V4Input::Sent { token, hash });
                     }
-                    self.socket.send(to, datagram, &mut state.metrics);
+                    self.sockets.send(to, datagram, &mut state.metrics);
                 }
                 V4Output::Write(write) => self.write(state, write),
                 V4Output::LoadSeeds { count, max_age } => {
@@ -269,6 +273,7 @@ impl Driver {
                 .send_replace(Arc::new(self.core.snapshot()));
         }
         state.metrics.v4 = self.core.counters();
+        state.metrics.out_queued = self.sockets.queued();
         self.published.metrics.send_replace(state.metrics);
         if !state.expiring && self.core.has_joined() {
             state.expiring = true;

@@ -21,7 +21,8 @@ use crate::iter::RandomNodes;
 use crate::kad::TableSnapshot;
 use crate::local::{EntryError, LocalNode, advertised};
 use crate::metrics::DiscoveryMetrics;
-use crate::socket::Socket;
+use crate::mux::Demux;
+use crate::socket::Sockets;
 use crate::v4::{Command, Found, PongInfo, Reply, RequestError, Target, V4Config, V4Core};
 
 /// Requests waiting for the driver; a further one is [`RequestError::Busy`].
@@ -37,6 +38,7 @@ pub struct Discovery {
     table: watch::Receiver<Arc<TableSnapshot>>,
     metrics: watch::Receiver<DiscoveryMetrics>,
     local_addr: SocketAddr,
+    local_addr_v6: Option<SocketAddr>,
     db: NodeDb,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -59,8 +61,8 @@ impl Discovery {
             Some(seed) => MachineRng::from_seed(seed),
             None => MachineRng::from_system().map_err(StartError::Randomness)?,
         };
-        let socket = Socket::bind(config.listen).await?;
-        let local_addr = socket.local_addr();
+        let sockets = Sockets::bind(config.listen, config.listen_v6)?;
+        let (local_addr, local_addr_v6) = (sockets.local_addr(), sockets.local_addr_v6());
         let clock = Clock::start();
         let now = clock.now();
         let udp = advertised(local_addr, config.advertised_ip);
@@ -85,7 +87,7 @@ impl Discovery {
         };
         let core = V4Core::new(core_config, record.clone(), now);
         let (request_tx, request_rx) = mpsc::channel(MAX_REQUESTS);
-        let (record_tx, record_rx) = watch::channel(record);
+        let (record_tx, record_rx) = watch::channel(record.clone());
         let (table_tx, table_rx) = watch::channel(Arc::new(core.snapshot()));
         let (metrics_tx, metrics_rx) = watch::channel(DiscoveryMetrics::default());
         let cancel = CancellationToken::new();
@@ -96,7 +98,8 @@ impl Discovery {
         };
         let walk_seed = rand::RngExt::random(&mut rng);
         let driver = Driver {
-            socket,
+            sockets,
+            demux: Demux::new(&record.id()),
             core,
             local,
             db: db.clone(),
@@ -115,6 +118,7 @@ impl Discovery {
             table: table_rx,
             metrics: metrics_rx,
             local_addr,
+            local_addr_v6,
             db,
             cancel,
             tasks,
@@ -127,6 +131,12 @@ impl Discovery {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Where the IPv6 socket beside it is bound, if there is one.
+    #[must_use]
+    pub const fn local_addr_v6(&self) -> Option<SocketAddr> {
+        self.local_addr_v6
     }
 
     /// This node's record as it stands now.

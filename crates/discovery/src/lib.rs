@@ -39,6 +39,8 @@ mod local;
 #[cfg(feature = "tokio")]
 mod metrics;
 #[cfg(feature = "tokio")]
+mod mux;
+#[cfg(feature = "tokio")]
 mod socket;
 #[cfg(all(feature = "tokio", feature = "serde"))]
 mod text;

@@ -18,6 +18,10 @@ pub struct DiscoveryMetrics {
     pub bytes_out: u64,
     /// Datagrams that are no discv4 packets.
     pub undecodable: u64,
+    /// discv5 packets for this node, told apart without hashing them and dropped: the service answers discv4 alone.
+    pub not_served: u64,
+    /// Datagrams waiting to be sent at this moment.
+    pub out_queued: usize,
     /// Datagrams dropped because 1024 were waiting to be sent.
     pub out_queue_full: u64,
     /// Datagrams the system refused to send, and failed reads.
