@@ -1,0 +1,136 @@
+//! What this node answers to others.
+
+use std::net::SocketAddr;
+
+use rand::seq::SliceRandom;
+use tercet_enode::{NodeId, NodeRecord, check_relay};
+use tercet_machine::Now;
+use tercet_nodedb::Write;
+
+use super::{LOOKUP_PACKETS, V5Engine, names};
+use crate::engine::Report;
+use crate::kad::{BUCKET_SIZE, BUCKETS, Table};
+use crate::v5::{Distances, Request, RequestId, Response};
+
+/// Bytes of records in one NODES: the largest datagram, 1280, less mask (16), header (23), source id (32) and tag (16), less
+/// what stands around the records: type (1), outer list (3), request id (9), total (1), inner list (3).
+const RECORD_BYTES: usize = 1280 - (16 + 23 + 32 + 16) - (1 + 3 + 9 + 1 + 3);
+
+impl V5Engine {
+    pub(super) fn on_request(
+        &mut self,
+        now: Now,
+        table: &Table,
+        (from, id): (SocketAddr, NodeId),
+        request: RequestId,
+        ask: Request,
+    ) {
+        match ask {
+            Request::Ping { enr_seq } => {
+                let pong = Response::Pong {
+                    enr_seq: self.record.seq(),
+                    recipient: from,
+                };
+                self.respond(from, id, request, pong);
+                self.on_ping(now, table, (from, id), enr_seq);
+            }
+            Request::FindNode { distances } => {
+                let records = self.records_at(table, (from, id), &distances);
+                let packets = pack(records);
+                let total = u64::try_from(packets.len()).unwrap_or(u64::MAX);
+                for records in packets {
+                    self.respond(from, id, request, Response::Nodes { total, records });
+                }
+            }
+            Request::Talk { protocol, payload } => self.report(Report::TalkRequest {
+                from,
+                id,
+                request,
+                protocol,
+                payload,
+            }),
+        }
+    }
+
+    fn on_ping(&mut self, now: Now, table: &Table, (from, id): (SocketAddr, NodeId), enr_seq: u64) {
+        // Of others an id costs nothing, and a row in the database does.
+        let Some(node) = table
+            .get(&id)
+            .filter(|node| node.endpoint().udp_addr() == from)
+            .cloned()
+        else {
+            return;
+        };
+        let (ip, at) = (from.ip(), now.unix);
+        self.write(Write::Ping { id, ip, at });
+        self.on_heard(table, from, id);
+        if enr_seq > node.seq() {
+            let seq = enr_seq;
+            self.report(Report::Newer { node, seq });
+        }
+    }
+
+    /// Records for a FINDNODE, at most 16: from each distance one in turn, so that a full bucket does not push out the rest;
+    /// which ones of a bucket is drawn anew each time. Only of live nodes, where they were found alive.
+    fn records_at(
+        &mut self,
+        table: &Table,
+        (from, id): (SocketAddr, NodeId),
+        distances: &Distances,
+    ) -> Vec<NodeRecord> {
+        let local = self.record.id();
+        let asked = distances.as_slice();
+        let mut candidates: Vec<(usize, NodeRecord)> = table
+            .closest(&local, BUCKETS * BUCKET_SIZE, |node, live| {
+                live && node.id() != id
+                    && check_relay(from.ip(), node.endpoint().ip).is_ok()
+                    && node
+                        .record()
+                        .is_some_and(|record| names(record, node.endpoint().udp_addr()))
+            })
+            .into_iter()
+            .filter_map(|node| {
+                let distance = local.log_distance(&node.id());
+                let place = asked.iter().position(|asked| *asked == distance)?;
+                Some((place, node.record()?.clone()))
+            })
+            .collect();
+        candidates.shuffle(&mut self.rng);
+        let mut taken = vec![0_usize; asked.len()];
+        // Each gets its turn in its bucket; a stable sort by turn deals them out.
+        let mut turns: Vec<(usize, NodeRecord)> = candidates
+            .into_iter()
+            .map(|(place, record)| {
+                let turn = taken.get_mut(place).map_or(0, |count| {
+                    *count += 1;
+                    *count
+                });
+                (turn, record)
+            })
+            .collect();
+        turns.sort_by_key(|(turn, _)| *turn);
+        let own = asked.contains(&0).then(|| self.record.clone());
+        own.into_iter()
+            .chain(turns.into_iter().map(|(_, record)| record))
+            .take(BUCKET_SIZE)
+            .collect()
+    }
+}
+
+/// Records in as few messages as hold them, at least one and at most as many as others accept.
+pub(super) fn pack(records: Vec<NodeRecord>) -> Vec<Vec<NodeRecord>> {
+    let mut packets = Vec::new();
+    let (mut packet, mut bytes) = (Vec::new(), 0);
+    for record in records {
+        let size = record.raw().len();
+        if bytes + size > RECORD_BYTES {
+            packets.push(std::mem::take(&mut packet));
+            bytes = 0;
+        }
+        bytes += size;
+        packet.push(record);
+    }
+    packets.push(packet);
+    packets.truncate(LOOKUP_PACKETS);
+    packets
+}

@@ -1,0 +1,378 @@
+//! discv5 between two nodes that have a session: what is asked of one node and what it answers, and what this node answers
+//! others. Packets, keys and handshakes are left to the sessions; the table belongs to the core and is lent for each call.
+//!
+//! Every message comes out of a session, so its sender is known and receives at the address it sent from: nothing here
+//! answers a forged source.
+//!
+//! After every call drain [`poll_send`](V5Engine::poll_send) and [`poll_report`](V5Engine::poll_report); call
+//! [`handle_timeout`](V5Engine::handle_timeout) at [`deadline`](V5Engine::deadline).
+
+mod answers;
+mod counters;
+mod pending;
+mod responses;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+use tercet_enode::{Node, NodeId, NodeRecord, canonical_ip, check_relay};
+use tercet_machine::{BoundedLru, KeyedState, MachineRng, MonoTime, Now};
+use tercet_nodedb::Write;
+
+pub use self::counters::{Drop, V5Counters};
+pub use self::pending::{MAX_REQUESTS, MAX_REQUESTS_PER_NODE};
+
+use self::pending::{Asked, Gathering, Pending, Requests};
+use super::{Distances, Message, Request, RequestId, Response, V5Peer, WireMessage};
+use crate::engine::{Asker, Question, Report, RequestError};
+use crate::kad::{BUCKET_SIZE, Table};
+
+/// How long an answer is waited for: geth's 700 ms, which has to hold a handshake too.
+pub const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Distances asked of one node in a lookup (geth).
+const LOOKUP_DISTANCES: usize = 3;
+
+/// NODES messages taken for one question of a lookup (geth). Sixteen records of usual size fill three.
+const LOOKUP_PACKETS: usize = 5;
+
+/// Records taken for a question that names its distances: those of 16 full buckets, as nearly all others are empty.
+const MAX_GATHERED: usize = 16 * BUCKET_SIZE;
+
+/// Messages those may come in: a datagram holds at least three records.
+const MAX_GATHERED_PACKETS: usize = MAX_GATHERED.div_ceil(3);
+
+/// UDP ports of relayed nodes lie above this (geth): the ones below belong to services we should not be made to talk to.
+const MAX_RESERVED_PORT: u16 = 1024;
+
+/// Addresses something was sent to that are remembered, about 100 bytes each.
+const MAX_SENT_TO: usize = 4096;
+
+/// Nodes whose unanswered questions are counted, about 150 bytes each.
+const MAX_FAILING: usize = 1024;
+
+/// What an engine is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct V5Config {
+    /// Networks to which all contact is restricted. Default: no restriction.
+    pub(crate) netrestrict: Option<Vec<IpNet>>,
+    /// How long an answer is waited for. Default [`REPLY_TIMEOUT`].
+    pub(crate) reply_timeout: Duration,
+}
+
+impl Default for V5Config {
+    fn default() -> Self {
+        Self {
+            netrestrict: None,
+            reply_timeout: REPLY_TIMEOUT,
+        }
+    }
+}
+
+/// A message to send.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct V5Send {
+    pub(crate) to: SocketAddr,
+    pub(crate) peer: V5Peer,
+    pub(crate) message: Message,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct V5Engine {
+    config: V5Config,
+    record: NodeRecord,
+    requests: Requests,
+    /// Addresses that were sent something of this node's own accord.
+    sent_to: BoundedLru<SocketAddr, ()>,
+    /// Questions of lookups in a row that a node has not answered.
+    failing: BoundedLru<(NodeId, IpAddr), u32>,
+    rng: MachineRng,
+    counters: V5Counters,
+    sends: VecDeque<V5Send>,
+    reports: VecDeque<Report>,
+}
+
+impl V5Engine {
+    /// An engine for the node `record` describes.
+    pub(crate) fn new(config: V5Config, record: NodeRecord, mut rng: MachineRng) -> Self {
+        let (sent, failing) = (KeyedState::new(&mut rng), KeyedState::new(&mut rng));
+        Self {
+            config,
+            record,
+            requests: Requests::new(rng.child("requests")),
+            sent_to: BoundedLru::new(MAX_SENT_TO, sent),
+            failing: BoundedLru::new(MAX_FAILING, failing),
+            rng: rng.child("answers"),
+            counters: V5Counters::default(),
+            sends: VecDeque::new(),
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// This node's record has changed.
+    pub(crate) fn handle_local_record(&mut self, record: NodeRecord) {
+        self.record = record;
+    }
+
+    /// Asks a node. Once accepted, the question ends with exactly one report that names `asker`.
+    ///
+    /// # Errors
+    /// [`RequestError::Own`], [`RequestError::NoAddress`], [`RequestError::Busy`] at either bound.
+    pub(crate) fn ask(
+        &mut self,
+        now: Now,
+        node: &Node,
+        question: Question,
+        asker: Asker,
+    ) -> Result<(), RequestError> {
+        self.usable(node)?;
+        let (asked, request) = self.put(node, question);
+        let to = node.endpoint().udp_addr();
+        let pending = Pending {
+            node: node.clone(),
+            to,
+            asker,
+            asked,
+            sent: now.mono,
+        };
+        let deadline = now.mono + self.config.reply_timeout;
+        let id = self.requests.open(pending, deadline)?;
+        self.sent_to.insert(to, ());
+        let peer = V5Peer {
+            id: node.id(),
+            key: Some(node.public_key()),
+        };
+        self.send(to, peer, Message::Request(id, request));
+        Ok(())
+    }
+
+    /// Something was sent to `to` by another protocol of this node: whoever comes from there was invited.
+    pub(crate) fn on_sent_elsewhere(&mut self, to: SocketAddr) {
+        self.sent_to.insert(canonical(to), ());
+    }
+
+    /// Answers a [`Report::TalkRequest`]. Goes to the address the request came from.
+    pub(crate) fn handle_talk_response(
+        &mut self,
+        to: SocketAddr,
+        id: NodeId,
+        request: RequestId,
+        payload: Bytes,
+    ) {
+        self.respond(to, id, request, Response::Talk { payload });
+    }
+
+    /// First check of a message, before the signatures of its records are paid for: for a response whether it is one that
+    /// somebody waits for, from where it was asked and within its total.
+    ///
+    /// # Errors
+    /// The reason to drop it; it has been counted.
+    pub(crate) fn screen(
+        &mut self,
+        from: SocketAddr,
+        id: NodeId,
+        message: &WireMessage,
+    ) -> Result<(), Drop> {
+        let from = canonical(from);
+        let verdict = self.admit(from, id, message);
+        self.counted(verdict)
+    }
+
+    /// A message arrived, its records verified.
+    ///
+    /// # Errors
+    /// The reason it was dropped; it has been counted.
+    pub(crate) fn handle_message(
+        &mut self,
+        now: Now,
+        table: &Table,
+        from: SocketAddr,
+        id: NodeId,
+        message: Message,
+    ) -> Result<(), Drop> {
+        self.counters.received += 1;
+        let from = canonical(from);
+        let verdict = self.admit(from, id, &message);
+        self.counted(verdict)?;
+        match message {
+            Message::Request(request, ask) => {
+                self.on_request(now, table, (from, id), request, ask);
+            }
+            Message::Response(request, answer) => {
+                self.on_response(now, table, (id, request), answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the requests whose time is over.
+    pub(crate) fn handle_timeout(&mut self, now: Now) {
+        while let Some(pending) = self.requests.pop_expired(now.mono) {
+            self.on_silence(pending);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub(crate) fn deadline(&self) -> Option<MonoTime> {
+        self.requests.deadline()
+    }
+
+    /// What is to be sent, in order.
+    pub(crate) fn poll_send(&mut self) -> Option<V5Send> {
+        self.sends.pop_front()
+    }
+
+    /// What is to be told, in order.
+    pub(crate) fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// Requests under way, at most [`MAX_REQUESTS`].
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// What has been counted so far.
+    pub(crate) const fn counters(&self) -> V5Counters {
+        self.counters
+    }
+
+    fn put(&self, node: &Node, question: Question) -> (Asked, Request) {
+        match question {
+            Question::Ping => {
+                let enr_seq = self.record.seq();
+                (Asked::Ping, Request::Ping { enr_seq })
+            }
+            Question::Record => {
+                let distances = Distances::new([0]);
+                (Asked::Record, Request::FindNode { distances })
+            }
+            Question::Talk { protocol, payload } => {
+                (Asked::Talk, Request::Talk { protocol, payload })
+            }
+            Question::Find(target) => {
+                let distances = lookup_distances(target.id().log_distance(&node.id()));
+                gathering(distances, LOOKUP_PACKETS, BUCKET_SIZE)
+            }
+            Question::Distances(distances) => {
+                gathering(distances, MAX_GATHERED_PACKETS, MAX_GATHERED)
+            }
+        }
+    }
+
+    /// Whether packets may be sent to a node.
+    fn usable(&self, node: &Node) -> Result<(), RequestError> {
+        let endpoint = node.endpoint();
+        if node.id() == self.record.id() {
+            Err(RequestError::Own)
+        } else if endpoint.udp == 0
+            || endpoint.ip.is_unspecified()
+            || endpoint.ip.is_multicast()
+            || !self.permits(endpoint.ip)
+        {
+            Err(RequestError::NoAddress)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn admit<R>(&self, from: SocketAddr, id: NodeId, message: &Message<R>) -> Result<(), Drop> {
+        if id == self.record.id() {
+            return Err(Drop::Own);
+        }
+        if !self.permits(from.ip()) {
+            return Err(Drop::Restricted);
+        }
+        match message {
+            Message::Request(..) => Ok(()),
+            Message::Response(request, answer) => self.expects(from, (id, *request), answer),
+        }
+    }
+
+    /// Whether an address somebody at `sender` names may be used.
+    fn is_relayable(&self, sender: IpAddr, node: &Node) -> bool {
+        let endpoint = node.endpoint();
+        endpoint.udp > MAX_RESERVED_PORT
+            && check_relay(sender, endpoint.ip).is_ok()
+            && self.usable(node).is_ok()
+    }
+
+    fn permits(&self, ip: IpAddr) -> bool {
+        self.config
+            .netrestrict
+            .as_ref()
+            .is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
+    }
+
+    fn counted(&mut self, verdict: Result<(), Drop>) -> Result<(), Drop> {
+        if let Err(drop) = verdict {
+            self.counters.count(drop);
+        }
+        verdict
+    }
+
+    fn respond(&mut self, to: SocketAddr, id: NodeId, request: RequestId, response: Response) {
+        let peer = V5Peer { id, key: None };
+        self.send(to, peer, Message::Response(request, response));
+    }
+
+    fn send(&mut self, to: SocketAddr, peer: V5Peer, message: Message) {
+        self.counters.sent += 1;
+        self.sends.push_back(V5Send { to, peer, message });
+    }
+
+    fn report(&mut self, report: Report) {
+        self.reports.push_back(report);
+    }
+
+    fn write(&mut self, write: Write) {
+        self.report(Report::Write(write));
+    }
+}
+
+fn gathering(distances: Distances, packets: usize, records: usize) -> (Asked, Request) {
+    let gathering = Gathering {
+        distances: distances.clone(),
+        packets,
+        records,
+        seen: std::collections::BTreeSet::new(),
+        begun: false,
+    };
+    (Asked::Nodes(gathering), Request::FindNode { distances })
+}
+
+/// The distances at which a node at `distance` from the target knows the target's neighbours, nearest first as in geth:
+/// `d, d+1, d−1, …` within 1 to 256.
+fn lookup_distances(distance: u16) -> Distances {
+    let d = u64::from(distance);
+    let around = (1..=256).flat_map(|step| [d.checked_add(step), d.checked_sub(step)]);
+    let possible = std::iter::once(Some(d)).chain(around).flatten();
+    Distances::new(
+        possible
+            .filter(|d| (1..=256).contains(d))
+            .take(LOOKUP_DISTANCES),
+    )
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(canonical_ip(address.ip()), address.port())
+}
+
+/// Whether the record says that its node is at `address`, in either family.
+fn names(record: &NodeRecord, address: SocketAddr) -> bool {
+    let (ip, port) = match address.ip() {
+        IpAddr::V4(_) => (record.ip4().map(IpAddr::V4), record.udp4()),
+        IpAddr::V6(_) => (
+            record.ip6().map(IpAddr::V6),
+            record.udp6().or(record.udp4()),
+        ),
+    };
+    ip == Some(address.ip()) && port == Some(address.port())
+}
