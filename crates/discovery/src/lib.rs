@@ -34,10 +34,12 @@ mod handle;
 #[cfg(feature = "tokio")]
 mod iter;
 mod kad;
-#[cfg(feature = "tokio")]
+#[allow(dead_code)] // what votes bring about is on its way to the driver
 mod local;
 #[cfg(feature = "tokio")]
 mod metrics;
+#[allow(dead_code)]
+mod reach;
 #[cfg(feature = "tokio")]
 mod mux;
 #[cfg(feature = "tokio")]
@@ -46,6 +48,8 @@ mod socket;
 mod text;
 pub mod v4;
 pub mod v5;
+#[allow(dead_code)]
+mod vote;
 #[cfg(feature = "tokio")]
 mod walk;
 
@@ -64,7 +68,6 @@ pub use kad::{
     MAX_CANDIDATES, MAX_QUERIES, MAX_REPLACEMENTS, Proof, Refusal, RevalidationConfig,
     RevalidationList, SubnetLimits, TABLE_LIMITS, Table, TableSnapshot,
 };
-#[cfg(feature = "tokio")]
 pub use local::EntryError;
 #[cfg(feature = "tokio")]
 pub use metrics::DiscoveryMetrics;

@@ -74,6 +74,12 @@ impl<K: Hash + Eq, V> BoundedLru<K, V> {
         self.entries.pop(key)
     }
 
+    /// The least recently used entry, without counting as use.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(&K, &V)> {
+        self.entries.peek_lru()
+    }
+
     /// Takes out the least recently used entry.
     pub fn pop_oldest(&mut self) -> Option<(K, V)> {
         self.entries.pop_lru()
