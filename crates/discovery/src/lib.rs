@@ -38,10 +38,10 @@ mod kad;
 mod local;
 #[cfg(feature = "tokio")]
 mod metrics;
-#[allow(dead_code)]
-mod reach;
 #[cfg(feature = "tokio")]
 mod mux;
+#[allow(dead_code)]
+mod reach;
 #[cfg(feature = "tokio")]
 mod socket;
 #[cfg(all(feature = "tokio", feature = "serde"))]
