@@ -5,6 +5,8 @@
 pub(crate) mod engine;
 mod message;
 mod session_io;
+#[cfg(feature = "tokio")]
+mod talk;
 
 pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, REPLY_TIMEOUT, V5Counters};
 pub use message::{
@@ -12,3 +14,8 @@ pub use message::{
     WireMessage,
 };
 pub use session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
+#[cfg(feature = "tokio")]
+pub use talk::{
+    MAX_TALK_PROTOCOLS, MAX_TALK_RESPONSE, MAX_TALKS, TalkCounters, TalkRegisterError,
+    TalkRegistry, TalkRequest, TalkResponder, TalkResponse, TalkTooLong,
+};
