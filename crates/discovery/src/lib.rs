@@ -40,6 +40,9 @@ mod local;
 mod metrics;
 #[cfg(feature = "tokio")]
 mod mux;
+#[cfg(feature = "tokio")]
+#[allow(dead_code)] // the core's word that packets look expired is on its way to it
+mod ntp;
 #[allow(dead_code)]
 mod reach;
 #[cfg(feature = "tokio")]
