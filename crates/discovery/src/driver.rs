@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tercet_enode::NodeRecord;
 use tercet_machine::{Clock, Machine, MachineRng};
 use tercet_nodedb::{NodeDb, Seed, SeedQuery, StoreError, Write};
@@ -19,9 +20,10 @@ use crate::kad::TableSnapshot;
 use crate::local::{EntryError, LocalNode};
 use crate::metrics::DiscoveryMetrics;
 use crate::mux::Demux;
+use crate::pool::{Entered, INLINE, Job, Lanes, Pool};
 use crate::socket::Sockets;
-use crate::v4::codec::{self, UnverifiedPacket};
-use crate::v4::{Command, OpId, Reply, RequestError, V4Core, V4Input, V4Output};
+use crate::v4::codec::{self, DecodeError, Packet, UnverifiedPacket};
+use crate::v4::{Command, MessageKind, OpId, Reply, RequestError, V4Core, V4Input, V4Output};
 
 /// Datagrams read in one turn, so that timers and callers get theirs.
 const MAX_READS: usize = 64;
@@ -47,6 +49,17 @@ pub(crate) enum Request {
     },
 }
 
+/// What a check came to.
+type Checked = Result<Packet, DecodeError>;
+
+impl Job for UnverifiedPacket {
+    type Done = Checked;
+
+    fn run(self) -> Checked {
+        self.verify()
+    }
+}
+
 /// What everybody may read at any time.
 #[derive(Debug)]
 pub(crate) struct Published {
@@ -58,6 +71,9 @@ pub(crate) struct Published {
 pub(crate) struct Driver {
     pub(crate) sockets: Sockets,
     pub(crate) demux: Demux,
+    pub(crate) pool: Pool<UnverifiedPacket>,
+    /// Datagrams that wait for the check of an earlier one from the same source.
+    pub(crate) lanes: Lanes<BytesMut>,
     pub(crate) core: V4Core,
     pub(crate) local: LocalNode,
     pub(crate) db: NodeDb,
@@ -82,6 +98,7 @@ struct State {
 enum Event {
     Cancelled,
     Readable(io::Result<()>),
+    Checked(SocketAddr, Checked),
     Writable(io::Result<()>),
     Request(Option<Request>),
     Seeds(Vec<Seed>),
@@ -104,6 +121,7 @@ impl Driver {
                 request = self.requests.recv() => Event::Request(request),
                 seeds = loaded(&mut state.seeds) => Event::Seeds(seeds),
                 ready = self.sockets.writable(), if self.sockets.queued() > 0 => Event::Writable(ready),
+                (from, checked) = self.pool.done() => Event::Checked(from, checked),
                 ready = self.sockets.readable() => Event::Readable(ready),
             };
             match event {
@@ -118,6 +136,15 @@ impl Driver {
                     Ok(()) => {} // every turn begins with it
                     Err(error) => on_socket_error(&mut state, &error),
                 },
+                Event::Checked(from, checked) => {
+                    let mut done = Some((from, checked));
+                    while let Some((from, checked)) = done {
+                        if let Some(packet) = self.complete(&mut state, from, checked) {
+                            self.hand_out(&mut state, from, packet);
+                        }
+                        done = self.pool.try_done();
+                    }
+                }
                 Event::Readable(ready) => match ready {
                     Ok(()) => self.receive(&mut state),
                     Err(error) => on_socket_error(&mut state, &error),
@@ -130,45 +157,107 @@ impl Driver {
         self.publish(&mut state);
     }
 
-    /// Takes what has arrived. What each datagram is answered is queued before the next is looked at, and the answers to all
-    /// go out together.
+    /// Takes what has arrived, from the cheapest check to the dearest. A few signatures are checked at once; a burst of them
+    /// goes to the pool.
     fn receive(&mut self, state: &mut State) {
+        let mut packets = Vec::new();
         for _ in 0..MAX_READS {
             let Some((from, datagram)) = self.sockets.try_receive(&mut state.metrics) else {
-                return;
+                break;
             };
-            let now = self.clock.now();
-            // From the cheapest check to the dearest; the curve comes last.
-            if self.core.admit(now, from.ip()).is_err() {
+            if self.core.admit(self.clock.now(), from.ip()).is_err() {
                 continue;
             }
             if self.demux.protocol(&datagram) == Protocol::V5 {
                 state.metrics.not_served += 1;
                 continue;
             }
-            let parsed = UnverifiedPacket::parse(&datagram).and_then(|packet| {
-                if self.core.screen(now, from.ip(), &packet).is_err() {
-                    return Ok(None);
+            match self.lanes.enter(from, datagram) {
+                Entered::Now(datagram) => {
+                    if let Some(packet) = self.open(state, from, &datagram) {
+                        self.lanes.occupy(from);
+                        packets.push((from, packet));
+                    }
                 }
-                packet.verify().map(Some)
-            });
-            match parsed {
-                Ok(None) => {}
-                Ok(Some(packet)) => {
-                    let input = V4Input::Packet {
-                        from,
-                        key: packet.key,
-                        hash: packet.hash,
-                        message: packet.message,
-                    };
-                    self.core.handle(now, input);
-                    self.drain(state);
-                }
-                Err(error) => {
-                    state.metrics.undecodable += 1;
-                    tracing::trace!(%from, %error, "datagram dropped");
-                }
+                Entered::Waits => {}
+                Entered::Full => state.metrics.lane_full += 1,
             }
+        }
+        let inline = packets.len() <= INLINE && self.pool.under_way() == 0;
+        for (from, packet) in packets {
+            let mut next = Some(packet);
+            while let Some(packet) = next {
+                if !inline {
+                    self.hand_out(state, from, packet);
+                    break;
+                }
+                next = self.complete(state, from, packet.run());
+            }
+        }
+    }
+
+    /// The packet in a datagram whose signature is worth a check.
+    fn open(
+        &mut self,
+        state: &mut State,
+        from: SocketAddr,
+        datagram: &[u8],
+    ) -> Option<UnverifiedPacket> {
+        match UnverifiedPacket::parse(datagram) {
+            Ok(packet) => self
+                .core
+                .screen(self.clock.now(), from.ip(), &packet)
+                .is_ok()
+                .then_some(packet),
+            Err(error) => {
+                undecodable(state, from, &error);
+                None
+            }
+        }
+    }
+
+    /// Takes a packet that has been checked, and says which of its sender's is to be checked next.
+    fn complete(
+        &mut self,
+        state: &mut State,
+        from: SocketAddr,
+        checked: Checked,
+    ) -> Option<UnverifiedPacket> {
+        match checked {
+            Ok(packet) => {
+                let input = V4Input::Packet {
+                    from,
+                    key: packet.key,
+                    hash: packet.hash,
+                    message: packet.message,
+                };
+                self.core.handle(self.clock.now(), input);
+                self.drain(state);
+            }
+            Err(error) => undecodable(state, from, &error),
+        }
+        self.next_of(state, from)
+    }
+
+    fn next_of(&mut self, state: &mut State, from: SocketAddr) -> Option<UnverifiedPacket> {
+        while let Some(datagram) = self.lanes.next(from) {
+            if let Some(packet) = self.open(state, from, &datagram) {
+                return Some(packet);
+            }
+        }
+        None
+    }
+
+    /// Gives a packet to the pool. If that is full, it is dropped, and those of its sender that wait are offered in its place.
+    fn hand_out(&mut self, state: &mut State, from: SocketAddr, packet: UnverifiedPacket) {
+        let mut next = Some(packet);
+        while let Some(packet) = next {
+            let asked = packet.answers().is_some() || packet.kind() == MessageKind::Neighbors;
+            if self.pool.submit(from, packet, asked) {
+                return;
+            }
+            state.metrics.pool_full += 1;
+            next = self.next_of(state, from);
         }
     }
 
@@ -274,12 +363,19 @@ impl Driver {
         }
         state.metrics.v4 = self.core.counters();
         state.metrics.out_queued = self.sockets.queued();
+        state.metrics.checks_under_way = self.pool.under_way();
+        state.metrics.lanes_waiting = self.lanes.waiting();
         self.published.metrics.send_replace(state.metrics);
         if !state.expiring && self.core.has_joined() {
             state.expiring = true;
             self.db.start_expiry();
         }
     }
+}
+
+fn undecodable(state: &mut State, from: SocketAddr, error: &DecodeError) {
+    state.metrics.undecodable += 1;
+    tracing::trace!(%from, %error, "datagram dropped");
 }
 
 fn on_socket_error(state: &mut State, error: &io::Error) {

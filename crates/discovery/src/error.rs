@@ -23,6 +23,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The system starts no more threads.
+    #[error("no thread for signature checks")]
+    Threads(#[source] io::Error),
     /// The system gave no randomness.
     #[error("the system has no randomness")]
     Randomness(#[source] rand::rngs::SysError),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tercet_enode::{Endpoint, Node, NodeRecord, SecretKey};
-use tercet_machine::{Clock, MachineRng};
+use tercet_machine::{Clock, KeyedState, MachineRng};
 use tercet_nodedb::{NodeDb, Write};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use crate::kad::TableSnapshot;
 use crate::local::{EntryError, LocalNode, advertised};
 use crate::metrics::DiscoveryMetrics;
 use crate::mux::Demux;
+use crate::pool::{Lanes, Pool};
 use crate::socket::Sockets;
 use crate::v4::{Command, Found, PongInfo, Reply, RequestError, Target, V4Config, V4Core};
 
@@ -96,10 +97,15 @@ impl Discovery {
             table: table_tx,
             metrics: metrics_tx,
         };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = Pool::start(workers).map_err(StartError::Threads)?;
+        let lanes = Lanes::new(KeyedState::new(&mut rng.child("lanes")));
         let walk_seed = rand::RngExt::random(&mut rng);
         let driver = Driver {
             sockets,
             demux: Demux::new(&record.id()),
+            pool,
+            lanes,
             core,
             local,
             db: db.clone(),

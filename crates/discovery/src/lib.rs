@@ -43,6 +43,8 @@ mod mux;
 #[cfg(feature = "tokio")]
 #[allow(dead_code)] // the core's word that packets look expired is on its way to it
 mod ntp;
+#[cfg(feature = "tokio")]
+mod pool;
 #[allow(dead_code)]
 mod reach;
 #[cfg(feature = "tokio")]

@@ -20,6 +20,14 @@ pub struct DiscoveryMetrics {
     pub undecodable: u64,
     /// discv5 packets for this node, told apart without hashing them and dropped: the service answers discv4 alone.
     pub not_served: u64,
+    /// Signature checks handed to other threads at this moment, 1024 at most.
+    pub checks_under_way: usize,
+    /// Packets dropped because that many were.
+    pub pool_full: u64,
+    /// Datagrams waiting at this moment for the check of an earlier one from the same source.
+    pub lanes_waiting: usize,
+    /// Datagrams dropped because 64 of their source were, or 1024 in all.
+    pub lane_full: u64,
     /// Datagrams waiting to be sent at this moment.
     pub out_queued: usize,
     /// Datagrams dropped because 1024 were waiting to be sent.

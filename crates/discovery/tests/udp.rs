@@ -298,3 +298,46 @@ async fn operations_under_way_are_bounded() {
     assert_eq!(first, Err(RequestError::Busy));
     assert!(pings.try_join_next().is_none());
 }
+
+#[tokio::test]
+async fn every_ping_of_a_burst_is_answered() {
+    use tercet_discovery::v4::codec;
+    use tercet_discovery::v4::{Message, Ping, WireEndpoint};
+    use tercet_machine::Clock;
+
+    const SENDERS: usize = 20;
+    const PINGS: usize = 8;
+
+    let node = start(vec![]).await;
+    let mut expected = Vec::new();
+    // Many at once, so that their signatures are checked on other threads; several of each, so that some have to wait.
+    for _ in 0..SENDERS {
+        let (socket, key) = (UdpSocket::bind(loopback()).await.unwrap(), key());
+        let mut hashes = Vec::new();
+        for n in 0..PINGS {
+            let ping = Message::Ping(Ping {
+                from: WireEndpoint::default(),
+                to: WireEndpoint::default(),
+                expiration: Clock::start().now().unix.as_secs() + 20 + n as u64,
+                enr_seq: None,
+            });
+            let (datagram, hash) = codec::encode(&key, &ping);
+            socket.send_to(&datagram, node.local_addr()).await.unwrap();
+            hashes.push(hash);
+        }
+        expected.push((socket, hashes));
+    }
+    for (socket, mut hashes) in expected {
+        hashes.reverse();
+        let mut buffer = [0; 1280];
+        while let Some(hash) = hashes.last() {
+            let (len, _) = within(socket.recv_from(&mut buffer)).await.unwrap();
+            // The node's own pings come between.
+            if let Message::Pong(pong) = codec::decode(&buffer[..len]).unwrap().message {
+                assert_eq!(pong.ping_hash, *hash, "in the order of the pings");
+                hashes.pop();
+            }
+        }
+    }
+    assert_eq!(node.metrics().lane_full, 0);
+}
