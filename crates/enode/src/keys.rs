@@ -171,6 +171,22 @@ impl SecretKey {
         }
         x
     }
+
+    /// The compressed SEC1 form of `remote` multiplied by this key: the shared secret of discv5.
+    #[must_use]
+    pub fn ecdh_compressed(&self, remote: &PublicKey) -> Zeroizing<[u8; 33]> {
+        let point = Zeroizing::new(secp256k1::ecdh::shared_secret_point(
+            &remote.0,
+            &self.0.secret,
+        ));
+        // SEC1: 2 marks an even y, 3 an odd one.
+        let [.., last] = *point;
+        let mut compressed = Zeroizing::new([2 | (last & 1); 33]);
+        for (to, from) in compressed.iter_mut().skip(1).zip(point.iter()) {
+            *to = *from;
+        }
+        compressed
+    }
 }
 
 impl fmt::Debug for SecretKey {

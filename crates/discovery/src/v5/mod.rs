@@ -1,13 +1,17 @@
 //! Node Discovery v5.1 (devp2p `discv5-wire.md`, `discv5-theory.md`): packets, sessions and the messages inside them. Who is
 //! in the table and which lookups run belongs to the core that both protocols share.
 
+mod codec;
+pub mod crypto;
 #[allow(dead_code)] // the core that drives it is on its way
 pub(crate) mod engine;
 mod message;
+pub mod packet;
 mod session_io;
 #[cfg(feature = "tokio")]
 mod talk;
 
+pub use codec::{MAX_MESSAGE, MAX_NODES, MAX_NODES_MESSAGES, MessageError, RawRecord, pack_nodes};
 pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, REPLY_TIMEOUT, V5Counters};
 pub use message::{
     Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
