@@ -70,8 +70,9 @@ pub use handle::{Discovery, MAX_REQUESTS};
 pub use iter::RandomNodes;
 pub use kad::{
     ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, EntrySnapshot, Lookup,
-    MAX_CANDIDATES, MAX_QUERIES, MAX_REPLACEMENTS, Proof, Refusal, RevalidationConfig,
-    RevalidationList, SubnetLimits, TABLE_LIMITS, Table, TableSnapshot,
+    MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES, MAX_REPLACEMENTS, Proof,
+    Refusal, RevalidationConfig, RevalidationList, SubnetLimits, TABLE_LIMITS, Table,
+    TableSnapshot,
 };
 pub use local::EntryError;
 #[cfg(feature = "tokio")]

@@ -33,6 +33,24 @@ pub const TABLE_LIMITS: SubnetLimits = SubnetLimits {
 };
 
 impl SubnetLimits {
+    /// Each limit `n` times as high.
+    pub(super) const fn times(self, n: usize) -> Self {
+        Self {
+            v4: self.v4 * n,
+            v6_narrow: self.v6_narrow * n,
+            v6_wide: self.v6_wide * n,
+        }
+    }
+
+    /// The limit for one network.
+    pub(super) const fn of(&self, subnet: Subnet) -> usize {
+        match subnet {
+            Subnet::V4(_) => self.v4,
+            Subnet::V6(_) => self.v6_narrow,
+            Subnet::V6Wide(_) => self.v6_wide,
+        }
+    }
+
     /// Whether one more node at `ip` fits beside those at `present`. Loopback and LAN addresses are
     /// exempt: nobody can have them from afar.
     pub(super) fn admit(&self, ip: IpAddr, present: impl Iterator<Item = IpAddr>) -> bool {

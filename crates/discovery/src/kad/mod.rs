@@ -10,7 +10,7 @@ mod table;
 
 pub use bucket::{BUCKET_SIZE, MAX_REPLACEMENTS, Proof};
 pub use filter::{BUCKET_LIMITS, SubnetLimits, TABLE_LIMITS};
-pub use lookup::{ALPHA, Lookup, MAX_CANDIDATES, MAX_QUERIES};
+pub use lookup::{ALPHA, Lookup, MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES};
 pub use revalidate::{RevalidationConfig, RevalidationList};
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
 pub use table::{Added, BUCKETS, Refusal, Table};

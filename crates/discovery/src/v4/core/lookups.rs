@@ -58,8 +58,13 @@ impl Lookups {
         self.running.get(&id).map(|running| running.target)
     }
 
-    pub(super) fn learn(&mut self, id: LookupId, nodes: impl IntoIterator<Item = Node>) {
-        self.touch(id, |lookup| lookup.learn(nodes));
+    pub(super) fn learn(
+        &mut self,
+        id: LookupId,
+        from: &NodeId,
+        nodes: impl IntoIterator<Item = Node>,
+    ) {
+        self.touch(id, |lookup| lookup.learn_from(from, nodes));
     }
 
     pub(super) fn on_answer(&mut self, id: LookupId, node: &NodeId) {

@@ -218,8 +218,9 @@ impl V4Core {
         for node in &nodes {
             self.table.add(now.mono, node.clone(), Proof::Hearsay);
         }
+        let from = peer.id;
         for lookup in lookups {
-            self.lookups.learn(lookup, nodes.iter().cloned());
+            self.lookups.learn(lookup, &from, nodes.iter().cloned());
         }
         if let Some(ended) = find.and_then(|find| find.ended) {
             if (1..=OVERTAKING).contains(&count) && count == ended.received.unwrap_or(0) {
