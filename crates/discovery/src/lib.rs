@@ -55,8 +55,6 @@ pub mod v4;
 pub mod v5;
 #[allow(dead_code)]
 mod vote;
-#[cfg(feature = "tokio")]
-mod walk;
 
 #[cfg(feature = "tokio")]
 pub use config::{ConfigError, DiscoveryConfig, DiscoveryConfigBuilder};
@@ -67,7 +65,11 @@ pub use error::StartError;
 #[cfg(feature = "tokio")]
 pub use handle::{Discovery, MAX_REQUESTS};
 #[cfg(feature = "tokio")]
-pub use iter::RandomNodes;
+pub use iter::{
+    DEFAULT_LOOKUPS, FairMix, MAX_GIVEN, MAX_PAUSE, MAX_READY, MAX_SOURCES, MIN_PAUSE, MixHandle,
+    NodeStream, REPEAT_AFTER, RandomNodes, Source, SourceError, Sourced, Trust, filtered,
+    prefetched,
+};
 pub use kad::{
     ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, EntrySnapshot, Lookup,
     MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES, MAX_REPLACEMENTS, Proof,
@@ -80,8 +82,6 @@ pub use metrics::DiscoveryMetrics;
 #[cfg(feature = "tokio")]
 pub use socket::MAX_QUEUED;
 pub use v4::{PongInfo, RequestError, Target};
-#[cfg(feature = "tokio")]
-pub use walk::{MAX_GIVEN, MAX_PAUSE, MAX_READY, MIN_PAUSE, REPEAT_AFTER};
 
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]

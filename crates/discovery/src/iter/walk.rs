@@ -89,6 +89,11 @@ impl Walk {
         }
     }
 
+    /// A lookup has begun: the next one beside it not before a pause has passed.
+    pub(crate) fn on_started(&mut self, now: MonoTime) {
+        self.next_lookup = now + self.pause;
+    }
+
     /// A lookup has ended.
     pub(crate) fn on_found(&mut self, now: MonoTime, found: &Found) {
         let mut seen: Vec<&Node> = found.seen.iter().collect();

@@ -1,16 +1,22 @@
 //! The walk as an async iterator over a running service. What comes and when is decided in `walk`.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use futures::stream::{self, FuturesUnordered, Stream, StreamExt};
 use tercet_enode::Node;
 use tercet_machine::{Clock, MachineRng};
 use tokio::sync::watch;
+use tokio::time::Sleep;
 
+use super::walk::Walk;
 use crate::handle::Discovery;
 use crate::kad::TableSnapshot;
 use crate::v4::{Found, RequestError};
-use crate::walk::Walk;
+
+/// Lookups of one walk at a time, unless said otherwise: as many as the core's refresh runs.
+pub const DEFAULT_LOOKUPS: usize = 3;
 
 /// Nodes met on an endless walk through the network: those in the table first, then everybody new that random lookups
 /// come across. Looks for more only while somebody waits for [`next`](Self::next), so dropping it stops it. Nodes may be
@@ -20,7 +26,10 @@ pub struct RandomNodes {
     table: watch::Receiver<Arc<TableSnapshot>>,
     walk: Walk,
     clock: Clock,
-    lookup: Option<BoxFuture<'static, Result<Found, RequestError>>>,
+    lookups: FuturesUnordered<BoxFuture<'static, Result<Found, RequestError>>>,
+    parallel: usize,
+    /// One for all pauses.
+    pause: Pin<Box<Sleep>>,
 }
 
 /// What ends a wait.
@@ -41,8 +50,25 @@ impl RandomNodes {
             table,
             walk: Walk::new(rng),
             clock: Clock::start(),
-            lookup: None,
+            lookups: FuturesUnordered::new(),
+            parallel: DEFAULT_LOOKUPS,
+            pause: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
         }
+    }
+
+    /// With up to this many lookups at a time, at least one. They start a pause apart, and the pause grows while they find
+    /// nobody new, so more of them do not wear out a small network.
+    #[must_use]
+    pub fn parallel(mut self, lookups: usize) -> Self {
+        self.parallel = lookups.max(1);
+        self
+    }
+
+    /// The walk as a stream: a source like any other.
+    pub fn into_stream(self) -> impl Stream<Item = Node> + Send + 'static {
+        stream::unfold(self, |mut walk| async move {
+            walk.next().await.map(|node| (node, walk))
+        })
     }
 
     /// The next node; waits until there is one. `None` once discovery has ended. May be cancelled at any time without
@@ -53,13 +79,19 @@ impl RandomNodes {
                 return Some(node);
             }
             let resume = self.clock.instant(self.walk.next_lookup()).into();
-            let idle = self.lookup.is_none();
+            if self.pause.deadline() != resume {
+                self.pause.as_mut().reset(resume);
+            }
+            let free = self.lookups.len() < self.parallel;
+            let busy = !self.lookups.is_empty();
             let event = tokio::select! {
                 biased;
                 changed = self.table.changed() => Event::Table(changed.is_ok()),
-                found = finished(&mut self.lookup) => Event::Found(found),
+                found = self.lookups.next(), if busy => {
+                    Event::Found(found.unwrap_or(Err(RequestError::Closed)))
+                }
                 () = self.discovery.closed() => Event::Closed,
-                () = tokio::time::sleep_until(resume), if idle => Event::Pause,
+                () = self.pause.as_mut(), if free => Event::Pause,
             };
             let now = self.clock.now().mono;
             match event {
@@ -68,7 +100,6 @@ impl RandomNodes {
                     self.walk.on_table(now, &table);
                 }
                 Event::Found(found) => {
-                    self.lookup = None;
                     // Busy or timed out: nobody found, and the pause grows.
                     self.walk.on_found(now, &found.unwrap_or_default());
                     let table = Arc::clone(&self.table.borrow_and_update());
@@ -76,7 +107,9 @@ impl RandomNodes {
                 }
                 Event::Pause => {
                     let discovery = self.discovery.clone();
-                    self.lookup = Some(Box::pin(async move { discovery.find_random().await }));
+                    self.walk.on_started(now);
+                    self.lookups
+                        .push(Box::pin(async move { discovery.find_random().await }));
                 }
                 Event::Table(false) | Event::Closed => return None,
             }
@@ -89,14 +122,5 @@ impl std::fmt::Debug for RandomNodes {
         f.debug_struct("RandomNodes")
             .field("walk", &self.walk)
             .finish_non_exhaustive()
-    }
-}
-
-async fn finished(
-    lookup: &mut Option<BoxFuture<'static, Result<Found, RequestError>>>,
-) -> Result<Found, RequestError> {
-    match lookup {
-        Some(lookup) => lookup.await,
-        None => std::future::pending().await,
     }
 }
