@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods)] // reads virtual time
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,7 +185,7 @@ async fn nodes_are_judged_several_at_once_and_it_ends_with_its_upstream() {
             most.fetch_max(busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(Duration::from_millis(10)).await;
             busy.fetch_sub(1, Ordering::SeqCst);
-            (number(&node) % 2 == 0).then_some(node)
+            number(&node).is_multiple_of(2).then_some(node)
         }
     };
     let nodes = list("a", 0..20);

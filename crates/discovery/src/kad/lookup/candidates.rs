@@ -196,7 +196,7 @@ impl Candidates {
             let mut members = self.list.iter().filter(|old| {
                 old.state == State::New && group(new, old) && !going.contains(&old.node.id())
             });
-            let Some(farthest) = members.clone().last() else {
+            let Some(farthest) = members.clone().next_back() else {
                 continue;
             };
             if members.by_ref().take(limit).count() < limit {
