@@ -12,6 +12,7 @@ use crate::cmd::enr::EnrCommand;
 use crate::cmd::hello::HelloArgs;
 use crate::cmd::key::KeyCommand;
 use crate::cmd::node::NodeArgs;
+use crate::cmd::nodeset::NodesetCommand;
 use crate::cmd::ping::PingArgs;
 use crate::cmd::status::StatusArgs;
 use crate::error::EXIT_BAD_INPUT;
@@ -53,6 +54,9 @@ pub(crate) enum Command {
     /// Read or sign Ethereum node records
     #[command(subcommand)]
     Enr(EnrCommand),
+    /// Look into sets of nodes (nodes.json) and take parts of them
+    #[command(subcommand)]
+    Nodeset(NodesetCommand),
     /// Ping a node over UDP (discv4)
     Ping(PingArgs),
     /// Do the RLPx handshake with a node and print its Hello

@@ -16,6 +16,7 @@ use crate::cmd::devnet::{DevnetChainError, Lacks};
 use crate::cmd::node::options::OptionsFileError;
 use crate::descriptors::DescriptorError;
 use crate::keyfile::KeyFileError;
+use crate::nodeset::NodeSetError;
 
 /// The command was understood and failed: nobody answered, a port was taken, transactions did not arrive.
 pub(crate) const EXIT_FAILED: u8 = 1;
@@ -40,6 +41,9 @@ pub(crate) enum CliError {
     /// An options file is unusable.
     #[error(transparent)]
     OptionsFile(#[from] OptionsFileError),
+    /// A node set is unusable.
+    #[error(transparent)]
+    NodeSet(#[from] NodeSetError),
     /// A record cannot be made of what was given.
     #[error("no record can be made of this")]
     Record(#[source] tercet_enode::RecordError),
@@ -205,6 +209,12 @@ impl CliError {
                 | KeyFileError::Exists { .. },
             )
             | Self::OptionsFile(_)
+            | Self::NodeSet(
+                NodeSetError::Read { .. }
+                | NodeSetError::Json { .. }
+                | NodeSetError::Id { .. }
+                | NodeSetError::OtherNode { .. },
+            )
             | Self::Record(_)
             | Self::TwoAddresses
             | Self::NoEndpoint

@@ -8,6 +8,8 @@ mod descriptors;
 mod error;
 mod keyfile;
 mod log;
+#[allow(dead_code)] // the crawler, which fills sets, is on its way to it
+mod nodeset;
 mod output;
 mod signals;
 
@@ -47,6 +49,7 @@ fn run(command: Command, output: Output, progress: &MultiProgress) -> Result<(),
     match command {
         Command::Key(command) => cmd::key::run(command, output),
         Command::Enr(command) => cmd::enr::run(command, output),
+        Command::Nodeset(command) => cmd::nodeset::run(command, output),
         Command::Ping(args) => block_on(cmd::ping::run(args, output)),
         Command::Hello(args) => block_on(cmd::hello::run(args, output)),
         Command::Status(args) => block_on(cmd::status::run(args, output)),

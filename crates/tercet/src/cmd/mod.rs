@@ -6,6 +6,7 @@ pub(crate) mod enr;
 pub(crate) mod hello;
 pub(crate) mod key;
 pub(crate) mod node;
+pub(crate) mod nodeset;
 pub(crate) mod ping;
 pub(crate) mod status;
 
