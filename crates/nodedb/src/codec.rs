@@ -10,7 +10,7 @@ use rlp::{Rlp, RlpStream};
 use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, PublicKey};
 use tercet_machine::UnixTime;
 
-use crate::limits::MAX_ADDRESSES;
+use crate::limits::{MAX_ADDRESSES, MAX_CACHED_VALUE};
 use crate::row::{Address, Head, Row};
 use crate::store::NodeMeta;
 
@@ -132,6 +132,19 @@ pub(crate) fn is_contact(id: &NodeId, bytes: &[u8]) -> Result<(), Undecodable> {
 
 pub(crate) fn decode_number(bytes: &[u8]) -> Result<u64, Undecodable> {
     Ok(u64::from_be_bytes(bytes.try_into()?))
+}
+
+pub(crate) fn encode_cached(written: u64, value: &[u8]) -> Vec<u8> {
+    [written.to_be_bytes().as_slice(), value].concat()
+}
+
+/// A value of the cache and its place in the order of writing.
+pub(crate) fn decode_cached(bytes: &[u8]) -> Result<(u64, &[u8]), Undecodable> {
+    let (written, value) = bytes.split_first_chunk().ok_or(Undecodable)?;
+    if value.len() > MAX_CACHED_VALUE {
+        return Err(Undecodable);
+    }
+    Ok((u64::from_be_bytes(*written), value))
 }
 
 /// The bytes as one item with nothing after it.

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::{Clock, Now};
 use thiserror::Error;
 
+use crate::cache::CacheKey;
 use crate::memory::MemoryStore;
 use crate::store::{NodeMeta, NodeStore, Seed, SeedQuery, StoreError, StoreStats};
 use crate::write::Write;
@@ -73,7 +75,8 @@ impl NodeDb {
     /// once. Never waits for the disk.
     ///
     /// # Errors
-    /// [`WriteError::Busy`] if 4,096 other nodes wait already, [`WriteError::Closed`] after a close.
+    /// [`WriteError::Busy`] if 4,096 other nodes wait already, [`WriteError::Closed`] after a close,
+    /// [`WriteError::TooLarge`] for a value the cache does not take.
     pub fn write(&self, write: Write) -> Result<(), WriteError> {
         self.shared().write(write)
     }
@@ -106,6 +109,17 @@ impl NodeDb {
         let read = |store: &dyn NodeStore| store.local_seq(id);
         self.shared()
             .read(id, read, |waiting, stored| waiting.local_seq_over(stored))
+    }
+
+    /// A value of the cache.
+    ///
+    /// # Errors
+    /// The store could not be read or is closed.
+    pub fn cached(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError> {
+        let read = |store: &dyn NodeStore| store.cached(key);
+        let id = NodeId::new(*key.as_bytes());
+        self.shared()
+            .read(&id, read, |waiting, stored| waiting.cached_over(stored))
     }
 
     /// A fair random choice of nodes to start from, see [`NodeStore::seeds`]. Sees committed writes only, and reads all

@@ -34,6 +34,7 @@
 //! # }
 //! ```
 
+mod cache;
 #[cfg(feature = "rocksdb")]
 mod codec;
 mod db;
@@ -50,10 +51,11 @@ mod store;
 mod write;
 mod writer;
 
+pub use cache::CacheKey;
 pub use db::{NodeDb, OpenError};
 pub use limits::{
-    COMMIT_EARLY, COMMIT_INTERVAL, EVICTION_SHARE, EXPIRY_CYCLE, MAX_ADDRESSES, MAX_NODES,
-    MAX_PENDING, NODE_MAX_AGE, RETRY_INTERVAL,
+    COMMIT_EARLY, COMMIT_INTERVAL, EVICTION_SHARE, EXPIRY_CYCLE, MAX_ADDRESSES, MAX_CACHED,
+    MAX_CACHED_BYTES, MAX_CACHED_VALUE, MAX_NODES, MAX_PENDING, NODE_MAX_AGE, RETRY_INTERVAL,
 };
 pub use memory::MemoryStore;
 #[cfg(feature = "rocksdb")]

@@ -35,3 +35,12 @@ pub const NODE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time between two expiry runs (geth's `dbCleanupCycle`); the first comes one cycle after expiry was started, so that
 /// nodes remembered from before a long pause have an hour to answer.
 pub const EXPIRY_CYCLE: Duration = Duration::from_secs(60 * 60);
+
+/// Most values in the cache: 2^14 = 16,384, one and a half times what the largest public list of nodes in DNS has.
+pub const MAX_CACHED: usize = 1 << 14;
+
+/// Most bytes in the cache, keys and values: 8 MiB, `16,384 × (32 + 480)`. A record of a node is 404 bytes as text.
+pub const MAX_CACHED_BYTES: usize = 8 << 20;
+
+/// Longest value the cache takes: 2 KiB. What is waiting to be written stays within `4,096 × 2 KiB = 8 MiB` by it.
+pub const MAX_CACHED_VALUE: usize = 2 << 10;

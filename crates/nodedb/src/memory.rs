@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use rand::Rng;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::UnixTime;
 
+use crate::cache::{CacheIndex, CacheKey};
 use crate::evict::Eviction;
 use crate::limits::MAX_NODES;
 use crate::reservoir::Reservoir;
@@ -29,6 +31,8 @@ struct Inner {
     rows: BTreeMap<NodeId, Entry>,
     /// Written by the local program only, an entry for each key it ever ran with.
     local: BTreeMap<NodeId, u64>,
+    cache: BTreeMap<CacheKey, Bytes>,
+    cache_index: CacheIndex,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +79,10 @@ impl NodeStore for MemoryStore {
         Ok(self.inner.read().local.get(id).copied())
     }
 
+    fn cached(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.inner.read().cache.get(key).cloned())
+    }
+
     fn seeds(&self, query: &SeedQuery, rng: &mut dyn Rng) -> Result<Vec<Seed>, StoreError> {
         let inner = self.inner.read();
         let excluded = query.excluded();
@@ -99,12 +107,14 @@ impl NodeStore for MemoryStore {
         let mut inner = self.inner.write();
         let mut applied = Applied::default();
         for write in writes {
-            if let Write::LocalSeq { id, seq } = write {
-                let stored = inner.local.entry(*id).or_default();
-                *stored = (*stored).max(*seq);
-                continue;
+            match write {
+                Write::LocalSeq { id, seq } => {
+                    let stored = inner.local.entry(*id).or_default();
+                    *stored = (*stored).max(*seq);
+                }
+                Write::Cache { key, value } => inner.cache(*key, value),
+                _ => applied.refused += inner.edit(now, write),
             }
-            applied.refused += inner.edit(now, write);
         }
         if let Some(mut eviction) = Eviction::needed(inner.rows.len(), self.bound) {
             for (id, entry) in &inner.rows {
@@ -137,6 +147,8 @@ impl NodeStore for MemoryStore {
         Ok(StoreStats {
             nodes: contacts.count(),
             rows: inner.rows.len(),
+            cached: inner.cache_index.len(),
+            cached_bytes: inner.cache_index.bytes() as u64,
             memory_bytes: inner.rows.values().map(Entry::memory_bytes).sum(),
             ..StoreStats::default()
         })
@@ -148,6 +160,14 @@ impl NodeStore for MemoryStore {
 }
 
 impl Inner {
+    fn cache(&mut self, key: CacheKey, value: &Bytes) {
+        let written = self.cache_index.next();
+        for gone in self.cache_index.insert(key, written, value.len()) {
+            self.cache.remove(&gone);
+        }
+        self.cache.insert(key, value.clone());
+    }
+
     /// Applies a write about a row; returns 1 when it was refused.
     fn edit(&mut self, now: UnixTime, write: &Write) -> usize {
         let id = write.id();

@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use tercet_enode::{Node, NodeId, canonical_ip};
 use tercet_machine::UnixTime;
 
+use crate::cache::CacheKey;
 use crate::limits::MAX_ADDRESSES;
 use crate::store::NodeMeta;
 use crate::write::Write;
@@ -32,6 +34,8 @@ pub(crate) struct PendingNode {
     node: Option<Node>,
     addresses: Vec<PendingAddress>,
     local_seq: Option<u64>,
+    /// A value of the cache has a key of its own, which is no node's.
+    cached: Option<(CacheKey, Bytes)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +107,7 @@ impl PendingNode {
                 };
             }
             Write::LocalSeq { seq, .. } => self.local_seq = self.local_seq.max(Some(seq)),
+            Write::Cache { key, value } => self.cached = Some((key, value)),
         }
     }
 
@@ -145,6 +150,8 @@ impl PendingNode {
             writes.extend(find_failures.map(|count| Write::FindFailures { id, ip, count }));
         }
         writes.extend(self.local_seq.map(|seq| Write::LocalSeq { id, seq }));
+        let cached = self.cached.clone();
+        writes.extend(cached.map(|(key, value)| Write::Cache { key, value }));
     }
 
     /// The contact as it will be once this is applied over `stored`.
@@ -175,5 +182,11 @@ impl PendingNode {
     /// The local number as it will be once this is applied over `stored`.
     pub(crate) fn local_seq_over(&self, stored: Option<u64>) -> Option<u64> {
         stored.max(self.local_seq)
+    }
+
+    /// The cached value as it will be once this is applied over `stored`.
+    pub(crate) fn cached_over(&self, stored: Option<Bytes>) -> Option<Bytes> {
+        let waiting = self.cached.as_ref();
+        waiting.map(|(_, value)| value.clone()).or(stored)
     }
 }

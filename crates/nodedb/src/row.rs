@@ -229,8 +229,8 @@ impl RowEdit {
                 self.row = Row::default();
                 self.contact = ContactChange::Delete;
             }
-            // Not about this row: stores keep local numbers apart, where expiry never looks.
-            Write::LocalSeq { .. } => {}
+            // Not about this row: stores keep local numbers and cached values apart, where expiry never looks.
+            Write::LocalSeq { .. } | Write::Cache { .. } => {}
         }
     }
 

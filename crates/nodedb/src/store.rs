@@ -7,11 +7,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::Rng;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::UnixTime;
 use thiserror::Error;
 
+use crate::cache::CacheKey;
 use crate::write::Write;
 
 /// A place that remembers nodes.
@@ -33,6 +35,12 @@ pub trait NodeStore: Send + Sync {
     /// # Errors
     /// The store could not be read.
     fn local_seq(&self, id: &NodeId) -> Result<Option<u64>, StoreError>;
+
+    /// A value of the cache, as it was written last.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    fn cached(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError>;
 
     /// A uniformly random choice of nodes to start from: each node that is fit (see [`SeedQuery`]) is as likely as any other,
     /// wherever its id lies. The order is random too. Reads every row of statistics once.
@@ -123,6 +131,10 @@ pub struct StoreStats {
     pub nodes: usize,
     /// Node ids with a contact or statistics; at most the store's bound.
     pub rows: usize,
+    /// Values in the cache, at most [`MAX_CACHED`](crate::MAX_CACHED).
+    pub cached: usize,
+    /// Bytes of their keys and values, at most [`MAX_CACHED_BYTES`](crate::MAX_CACHED_BYTES).
+    pub cached_bytes: u64,
     /// Entries found undecodable, at opening and since.
     pub skipped: u64,
     /// Bytes of memory: the entries themselves for the memory store (measured, see the README), write buffers, cache

@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::UnixTime;
+
+use crate::cache::CacheKey;
 
 /// One change to what is remembered about a node.
 ///
@@ -50,10 +53,19 @@ pub enum Write {
         /// Its record's sequence number.
         seq: u64,
     },
+    /// A value that was fetched and can be fetched again, such as an entry of a list in DNS; replaces the one under the same
+    /// key. When the cache is full, the value written longest ago leaves. At most
+    /// [`MAX_CACHED_VALUE`](crate::MAX_CACHED_VALUE) bytes.
+    Cache {
+        /// What it is about.
+        key: CacheKey,
+        /// The value.
+        value: Bytes,
+    },
 }
 
 impl Write {
-    /// The node this is about.
+    /// The node this is about; of a cached value, its key.
     pub fn id(&self) -> NodeId {
         match self {
             Self::Node(node) => node.id(),
@@ -62,6 +74,7 @@ impl Write {
             | Self::FindFailures { id, .. }
             | Self::Remove(id)
             | Self::LocalSeq { id, .. } => *id,
+            Self::Cache { key, .. } => NodeId::new(*key.as_bytes()),
         }
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use tercet_enode::NodeId;
 use tercet_machine::Now;
 
-use crate::limits::{MAX_PENDING, NODE_MAX_AGE};
+use crate::limits::{MAX_CACHED_VALUE, MAX_PENDING, NODE_MAX_AGE};
 use crate::pending::{Pending, PendingNode};
 use crate::schedule::{Schedule, Step};
 use crate::store::{NodeStore, StoreError};
@@ -25,6 +25,9 @@ pub enum WriteError {
     /// The database was closed before.
     #[error("the node database is closed")]
     Closed,
+    /// A value for the cache is longer than [`MAX_CACHED_VALUE`].
+    #[error("the cache takes values of at most {MAX_CACHED_VALUE} bytes")]
+    TooLarge,
 }
 
 /// Counts since the database was opened.
@@ -85,6 +88,9 @@ impl Shared {
     }
 
     pub(crate) fn write(&self, write: Write) -> Result<(), WriteError> {
+        if matches!(&write, Write::Cache { value, .. } if value.len() > MAX_CACHED_VALUE) {
+            return Err(WriteError::TooLarge);
+        }
         let mut state = self.state.lock();
         if state.schedule.is_closing() {
             return Err(WriteError::Closed);

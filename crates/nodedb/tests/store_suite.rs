@@ -9,7 +9,10 @@ use std::net::IpAddr;
 
 use tercet_enode::NodeId;
 use tercet_machine::MachineRng;
-use tercet_nodedb::{Applied, EVICTION_SHARE, MAX_ADDRESSES, MAX_NODES, NodeMeta, Write};
+use tercet_nodedb::{
+    Applied, CacheKey, EVICTION_SHARE, MAX_ADDRESSES, MAX_CACHED, MAX_CACHED_BYTES,
+    MAX_CACHED_VALUE, MAX_NODES, NodeDb, NodeMeta, Write, WriteError,
+};
 
 use common::*;
 
@@ -442,4 +445,107 @@ fn a_store_full_of_answers_keeps_the_latest() {
         let stats = store.stats().unwrap();
         assert_eq!((stats.nodes, stats.rows), (60, 60));
     });
+}
+
+fn cached(number: u32, bytes: usize) -> Write {
+    Write::Cache {
+        key: cache_key(number),
+        value: vec![number.to_be_bytes()[3]; bytes].into(),
+    }
+}
+
+fn cache_key(number: u32) -> CacheKey {
+    let mut key = [0; 32];
+    // High bytes first would make the order of writing that of the keys.
+    key[..4].copy_from_slice(&number.reverse_bits().to_be_bytes());
+    CacheKey::new(key)
+}
+
+#[test]
+fn the_cache_keeps_the_last_value_and_has_nothing_to_do_with_nodes() {
+    each_store(MAX_NODES, |store| {
+        assert_eq!(store.cached(&cache_key(1)).unwrap(), None);
+        let id = NodeId::new(*cache_key(1).as_bytes());
+        store
+            .apply(T0, &[cached(1, 5), cached(1, 7), cached(2, 0)])
+            .unwrap();
+        store.apply(T0, &[Write::Remove(id)]).unwrap();
+        store.expire(T0 + 100 * DAY, DAY).unwrap();
+        assert_eq!(store.cached(&cache_key(1)).unwrap().unwrap(), vec![1; 7]);
+        assert_eq!(store.cached(&cache_key(2)).unwrap().unwrap(), vec![]);
+        let stats = store.stats().unwrap();
+        assert_eq!((stats.cached, stats.cached_bytes, stats.rows), (2, 71, 0));
+    });
+}
+
+#[test]
+fn a_full_cache_forgets_what_was_written_longest_ago() {
+    let full = u32::try_from(MAX_CACHED).unwrap();
+    each_store(MAX_NODES, |store| {
+        let writes: Vec<Write> = (0..full).map(|number| cached(number, 1)).collect();
+        store.apply(T0, &writes).unwrap();
+        // Written again: now the youngest.
+        store.apply(T0, &[cached(0, 1)]).unwrap();
+        store.apply(T0, &[cached(full, 1)]).unwrap();
+        assert_eq!(store.stats().unwrap().cached, MAX_CACHED);
+        let there = |number| store.cached(&cache_key(number)).unwrap().is_some();
+        assert!(there(0) && !there(1) && there(2) && there(full));
+    });
+}
+
+#[test]
+fn the_cache_is_bounded_in_bytes_too() {
+    each_store(MAX_NODES, |store| {
+        let value = MAX_CACHED_VALUE;
+        let fit = MAX_CACHED_BYTES / (value + 32);
+        let writes: Vec<Write> = (0..=u32::try_from(fit).unwrap())
+            .map(|number| cached(number, value))
+            .collect();
+        store.apply(T0, &writes).unwrap();
+        let stats = store.stats().unwrap();
+        assert_eq!(stats.cached, fit);
+        assert!(stats.cached_bytes <= MAX_CACHED_BYTES as u64);
+        assert!(store.cached(&cache_key(0)).unwrap().is_none());
+        assert!(store.cached(&cache_key(1)).unwrap().is_some());
+    });
+}
+
+#[test]
+fn waiting_values_are_read_and_large_ones_refused() {
+    let db = NodeDb::memory().unwrap();
+    db.write(cached(1, 3)).unwrap();
+    assert_eq!(db.cached(&cache_key(1)).unwrap().unwrap(), vec![1; 3]);
+    assert_eq!(
+        db.write(cached(2, MAX_CACHED_VALUE + 1)),
+        Err(WriteError::TooLarge)
+    );
+    db.flush_blocking().unwrap();
+    assert_eq!(db.cached(&cache_key(1)).unwrap().unwrap(), vec![1; 3]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn cached_values_and_their_order_survive_a_restart_of_a_folder_from_before_there_were_any() {
+    use tercet_nodedb::NodeStore as _;
+    let folder = tempfile::tempdir().unwrap();
+    let open = || tercet_nodedb::RocksStore::open(folder.path()).unwrap();
+    let node = bare(1, ip(1));
+    // The layout without cached values has the same version.
+    open().0.apply(T0, &[Write::Node(node.clone())]).unwrap();
+    let (store, report) = open();
+    assert_eq!(report.opened, tercet_nodedb::Opened::Existing);
+    store.apply(T0, &[cached(1, 4), cached(2, 4)]).unwrap();
+    store.apply(T0, &[cached(1, 5)]).unwrap();
+    drop(store);
+    let (store, report) = open();
+    assert_eq!((report.skipped, report.nodes), (0, 1));
+    assert_eq!(store.node(&node.id()).unwrap(), Some(node));
+    assert_eq!(store.stats().unwrap().cached_bytes, 4 + 5 + 64);
+    let full = u32::try_from(MAX_CACHED).unwrap();
+    let writes: Vec<Write> = (10..10 + full - 1)
+        .map(|number| cached(number, 1))
+        .collect();
+    store.apply(T0, &writes).unwrap();
+    assert!(store.cached(&cache_key(2)).unwrap().is_none());
+    assert_eq!(store.cached(&cache_key(1)).unwrap().unwrap(), vec![1; 5]);
 }

@@ -7,16 +7,18 @@
 use rocksdb::{DB, WriteBatch};
 use tercet_enode::NodeId;
 
-use crate::codec::{decode_number, decode_row, encode_row, is_contact};
+use crate::cache::{CacheIndex, CacheKey};
+use crate::codec::{decode_cached, decode_number, decode_row, encode_row, is_contact};
 
 use super::keys::{Kind, SCHEMA, id_of};
-use super::{SCAN_BATCH, options, scan};
+use super::{SCAN_BATCH, cache_key, options, scan};
 
 /// What a whole database holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Audit {
     pub(super) rows: usize,
     pub(super) nodes: usize,
+    pub(super) cache: CacheIndex,
     /// Entries that were no use and are gone.
     pub(super) skipped: u64,
 }
@@ -30,9 +32,22 @@ pub(super) fn audit(db: &DB) -> Result<Audit, rocksdb::Error> {
     };
     sweep.foreign_keys()?;
     sweep.local_numbers()?;
+    sweep.cached_values()?;
     sweep.rows_and_contacts()?;
     db.write(sweep.drop)?;
     Ok(sweep.found)
+}
+
+/// What is in the cache, read from the disk.
+pub(super) fn cached_values(db: &DB) -> Result<CacheIndex, rocksdb::Error> {
+    let mut sweep = Sweep {
+        db,
+        drop: WriteBatch::default(),
+        found: Audit::default(),
+    };
+    sweep.cached_values()?;
+    db.write(sweep.drop)?;
+    Ok(sweep.found.cache)
 }
 
 struct Sweep<'a> {
@@ -75,6 +90,27 @@ impl Sweep<'_> {
             if id_of(key).is_err() || decode_number(value).is_err() {
                 let key = key.to_vec();
                 self.skip(&key)?;
+            }
+            entries.next();
+        }
+        entries.status()
+    }
+
+    /// Values of the cache; those over its bound leave, too.
+    fn cached_values(&mut self) -> Result<(), rocksdb::Error> {
+        let mut entries = scan(self.db, Kind::Cache);
+        while let Some((key, value)) = entries.item() {
+            match (id_of(key), decode_cached(value)) {
+                (Ok(id), Ok((written, value))) => {
+                    let key = CacheKey::new(*id.as_bytes());
+                    for gone in self.found.cache.insert(key, written, value.len()) {
+                        self.drop.delete(cache_key(&gone));
+                    }
+                }
+                _ => {
+                    let key = key.to_vec();
+                    self.skip(&key)?;
+                }
             }
             entries.next();
         }

@@ -13,6 +13,8 @@ pub(super) const SCHEMA: &[u8] = b"version";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
+    /// A value of the cache: its place in the order of writing, 8 big-endian bytes, then the value.
+    Cache = b'c',
     /// The local node's sequence number, 8 big-endian bytes.
     LocalSeq = b'l',
     /// A contact.
@@ -22,7 +24,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::LocalSeq, Self::Contact, Self::Row];
+    pub(super) const ALL: [Self; 4] = [Self::Cache, Self::LocalSeq, Self::Contact, Self::Row];
 
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         let first = key.first()?;

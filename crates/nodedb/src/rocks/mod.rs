@@ -15,13 +15,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
 use rocksdb::{Cache, DB, DBRawIterator, ReadOptions, WriteBatch, properties};
 use tercet_enode::{Node, NodeId};
 use tercet_machine::UnixTime;
 
-use crate::codec::{decode_contact, decode_number, decode_row, encode_contact, encode_row};
+use crate::cache::{CacheIndex, CacheKey};
+use crate::codec::{
+    decode_cached, decode_contact, decode_number, decode_row, encode_cached, encode_contact,
+    encode_row,
+};
 use crate::db::OpenError;
 use crate::evict::Eviction;
 use crate::limits::MAX_NODES;
@@ -45,6 +50,8 @@ pub struct RocksStore {
     /// One writer at a time: every write reads the row first.
     writing: Mutex<()>,
     counts: Counts,
+    /// What is in the cache, in the order it leaves.
+    cached: Mutex<CacheIndex>,
     /// Held until the database above is closed (fields drop in order).
     _lock: FolderLock,
 }
@@ -110,6 +117,15 @@ impl RocksStore {
         Ok(rows.status()?)
     }
 
+    fn put_cached(&self, batch: &mut WriteBatch, key: CacheKey, value: &[u8]) {
+        let mut index = self.cached.lock();
+        let written = index.next();
+        for gone in index.insert(key, written, value.len()) {
+            batch.delete(cache_key(&gone));
+        }
+        batch.put(cache_key(&key), encode_cached(written, value));
+    }
+
     fn evict(&self) -> Result<usize, StoreError> {
         let rows = self.counts.rows.load(Ordering::Relaxed);
         let Some(mut eviction) = Eviction::needed(rows, self.bound) else {
@@ -167,6 +183,19 @@ impl NodeStore for RocksStore {
         Ok(seq.ok())
     }
 
+    fn cached(&self, key: &CacheKey) -> Result<Option<Bytes>, StoreError> {
+        let Some(bytes) = self.db.get_pinned(cache_key(key))? else {
+            return Ok(None);
+        };
+        match decode_cached(&bytes) {
+            Ok((_, value)) => Ok(Some(Bytes::copy_from_slice(value))),
+            Err(_) => {
+                self.skip();
+                Ok(None)
+            }
+        }
+    }
+
     fn seeds(&self, query: &SeedQuery, rng: &mut dyn Rng) -> Result<Vec<Seed>, StoreError> {
         let excluded = query.excluded();
         let mut chosen = Reservoir::new(query.count);
@@ -193,10 +222,17 @@ impl NodeStore for RocksStore {
         let mut edits: BTreeMap<NodeId, RowEdit> = BTreeMap::new();
         for write in writes {
             let id = write.id();
-            if let Write::LocalSeq { seq, .. } = write {
-                let highest = local.entry(id).or_default();
-                *highest = (*highest).max(*seq);
-                continue;
+            match write {
+                Write::LocalSeq { seq, .. } => {
+                    let highest = local.entry(id).or_default();
+                    *highest = (*highest).max(*seq);
+                    continue;
+                }
+                Write::Cache { key, value } => {
+                    self.put_cached(&mut change.batch, *key, value);
+                    continue;
+                }
+                _ => {}
             }
             let edit = match edits.entry(id) {
                 Entry::Occupied(edit) => edit.into_mut(),
@@ -213,7 +249,12 @@ impl NodeStore for RocksStore {
             applied.refused += edit.refused;
             change.put(&id, &edit);
         }
-        self.commit(change)?;
+        let committed = self.commit(change);
+        if committed.is_err() {
+            // Nothing was written: the order must not say so.
+            *self.cached.lock() = audit::cached_values(&self.db)?;
+        }
+        committed?;
         applied.evicted = self.evict()?;
         Ok(applied)
     }
@@ -256,9 +297,15 @@ impl NodeStore for RocksStore {
             + property(properties::ESTIMATE_TABLE_READERS_MEM)?
             + self.cache.get_usage() as u64;
         let files = self.db.live_files()?;
+        let (cached, cached_bytes) = {
+            let index = self.cached.lock();
+            (index.len(), index.bytes() as u64)
+        };
         Ok(StoreStats {
             nodes: self.counts.nodes.load(Ordering::Relaxed),
             rows: self.counts.rows.load(Ordering::Relaxed),
+            cached,
+            cached_bytes,
             skipped: self.counts.skipped.load(Ordering::Relaxed),
             memory_bytes,
             table_files: files.len(),
@@ -313,6 +360,10 @@ impl Change {
         self.batch.delete(Kind::Row.key(id));
         self.batch.delete(Kind::Contact.key(id));
     }
+}
+
+fn cache_key(key: &CacheKey) -> [u8; 33] {
+    Kind::Cache.key(&NodeId::new(*key.as_bytes()))
 }
 
 /// Only called with the write lock held, so the two steps are one.

@@ -144,6 +144,7 @@ pub(super) fn open(path: &Path, bound: usize) -> Result<(RocksStore, OpenReport)
             nodes: audit.nodes.into(),
             skipped: audit.skipped.into(),
         },
+        cached: Mutex::new(audit.cache),
         _lock: lock,
     };
     Ok((store, report))

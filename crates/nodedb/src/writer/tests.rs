@@ -37,6 +37,10 @@ impl NodeStore for Reluctant {
         self.0.store.local_seq(id)
     }
 
+    fn cached(&self, key: &crate::CacheKey) -> Result<Option<bytes::Bytes>, StoreError> {
+        self.0.store.cached(key)
+    }
+
     fn seeds(&self, query: &SeedQuery, rng: &mut dyn Rng) -> Result<Vec<Seed>, StoreError> {
         self.0.store.seeds(query, rng)
     }
