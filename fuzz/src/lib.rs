@@ -14,12 +14,14 @@
 )]
 
 mod discovery;
+mod dns;
 mod eth;
 mod identity;
 mod input;
 mod rlpx;
 
 pub use discovery::{discv4_message, discv4_packet, discv4_session, kademlia_table, lookup};
+pub use dns::dns_entry;
 pub use eth::{chain_folder, eth_message, eth_status};
 pub use identity::{enode_url, enr, enr_entries};
 pub use rlpx::{disconnect, hello, rlpx_ack, rlpx_auth, rlpx_frames, rlpx_ingress, rlpx_payload};
@@ -39,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("discv4_session", discv4_session),
     ("kademlia_table", kademlia_table),
     ("lookup", lookup),
+    ("dns_entry", dns_entry),
     ("rlpx_auth", rlpx_auth),
     ("rlpx_ack", rlpx_ack),
     ("rlpx_ingress", rlpx_ingress),

@@ -23,6 +23,7 @@
 
 #[cfg(feature = "tokio")]
 mod config;
+pub mod dns;
 #[cfg(feature = "tokio")]
 mod driver;
 #[allow(dead_code, unreachable_pub)] // the core and the engines are on their way to it
