@@ -11,8 +11,19 @@ impl Job for Number {
     type Done = u32;
 
     fn run(self) -> u32 {
-        // Some take longer than others, so that they overtake each other where nothing keeps their order.
-        (0..self.0 % 7 * 1000).fold(0_u32, |sum, n| std::hint::black_box(sum ^ n));
+        self.0
+    }
+}
+
+/// A job that its test lets finish.
+struct Held(u32, std::sync::mpsc::Receiver<()>);
+
+impl Job for Held {
+    type Done = u32;
+
+    fn run(self) -> u32 {
+        // An error means that the test is over.
+        let _ = self.1.recv();
         self.0
     }
 }
@@ -26,42 +37,70 @@ fn lanes() -> Lanes<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-
-    /// What is not dropped comes back once, and in the order in which its sender sent it.
+    /// What is not dropped comes back once and in the order in which its sender sent it, in whatever order checks end.
     #[test]
-    fn the_order_of_each_sender_is_kept(senders in proptest::collection::vec(0_u8..6, 1..400)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let (mut pool, mut lanes) = (Pool::start(3).unwrap(), lanes());
+    fn the_order_of_each_sender_is_kept(
+        steps in proptest::collection::vec((0_u8..6, any::<bool>(), any::<prop::sample::Index>()), 1..400),
+    ) {
+        let mut lanes = lanes();
+        let mut under_way: Vec<(SocketAddr, u32)> = Vec::new();
         let (mut sent, mut came) = (BTreeMap::<_, Vec<u32>>::new(), BTreeMap::<_, Vec<u32>>::new());
-        let mut finish = |pool: &mut Pool<Number>, lanes: &mut Lanes<u32>, (from, number)| {
+        let mut finish = |lanes: &mut Lanes<u32>, under_way: &mut Vec<_>, at| {
+            let (from, number): (SocketAddr, u32) = under_way.swap_remove(at);
             came.entry(from).or_default().push(number);
-            if let Some(next) = lanes.next(from) {
-                assert!(pool.submit(from, Number(next), true));
-            }
+            under_way.extend(lanes.next(from).map(|next| (from, next)));
         };
-        for (number, from) in senders.into_iter().map(sender).enumerate() {
-            let number = number as u32;
+        for (number, (from, ends, which)) in steps.into_iter().enumerate() {
+            let (from, number) = (sender(from), number as u32);
             match lanes.enter(from, number) {
                 Entered::Now(number) => {
                     lanes.occupy(from);
-                    prop_assert!(pool.submit(from, Number(number), true));
+                    under_way.push((from, number));
                 }
                 Entered::Waits => {}
                 Entered::Full => continue,
             }
             sent.entry(from).or_default().push(number);
-            while let Some(done) = pool.try_done() {
-                finish(&mut pool, &mut lanes, done);
+            if ends {
+                let at = which.index(under_way.len());
+                finish(&mut lanes, &mut under_way, at);
             }
         }
-        while pool.under_way() > 0 {
-            let done = runtime.block_on(pool.done());
-            finish(&mut pool, &mut lanes, done);
+        while !under_way.is_empty() {
+            finish(&mut lanes, &mut under_way, 0);
         }
         prop_assert_eq!(sent, came);
         prop_assert_eq!((lanes.waiting(), lanes.busy.len()), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn checks_run_beside_each_other() {
+    let mut pool = Pool::start(2).unwrap();
+    let mut ends = Vec::new();
+    for number in 0..2 {
+        let (end, held) = std::sync::mpsc::sync_channel(1);
+        assert!(pool.submit(sender(number), Held(number.into(), held), true));
+        ends.push(end);
+    }
+    // The second ends while the first is still under way.
+    for number in [1, 0] {
+        assert_eq!(pool.try_done(), None);
+        ends[usize::from(number)].send(()).unwrap();
+        assert_eq!(pool.done().await, (sender(number), number.into()));
+    }
+    assert_eq!(pool.under_way(), 0);
+}
+
+#[test]
+fn a_dropped_pool_leaves_no_thread() {
+    let mut pool = Pool::start(2).unwrap();
+    let shared = Arc::downgrade(&pool.shared);
+    for number in 0..100 {
+        assert!(pool.submit(sender(1), Number(number), true));
+    }
+    drop(pool);
+    assert!(shared.upgrade().is_none());
 }
 
 #[test]
