@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tercet_discovery::Discovery;
+use tercet_discovery::{Discovery, FairMix};
 use tercet_enode::Node;
 use tercet_machine::{Clock, Machine, MonoTime, Now};
 use tercet_nodedb::NodeDb;
@@ -96,15 +96,17 @@ impl ServerDriver {
         local: Local,
         listener: TcpListener,
         discovery: Option<Discovery>,
+        sources: FairMix,
         db: NodeDb,
     ) -> Self {
+        let protocols = Arc::clone(&local.protocols);
         Self {
             core,
             links,
             local: Arc::new(local),
             listener: Some(listener),
             accept_pause: None,
-            candidates: Candidates::new(discovery.as_ref()),
+            candidates: Candidates::new(sources, discovery.clone(), protocols),
             discovery,
             db,
             conns: HashMap::new(),
@@ -303,12 +305,6 @@ impl ServerDriver {
                 self.input(ServerInput::PeerEnded { conn, reason, rule });
             }
             Done::Resolved(id, found) => self.input(ServerInput::Resolved { id, found }),
-            Done::Judged(node) => {
-                self.candidates.on_judged();
-                if let Some(node) = node {
-                    self.input(ServerInput::Candidate(node));
-                }
-            }
             Done::Failed(conn) => self.on_task_failed(conn),
         }
     }

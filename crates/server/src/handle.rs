@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tercet_discovery::Discovery;
+use tercet_discovery::{Discovery, MixHandle, Source, SourceError};
 use tercet_enode::{EnodeUrl, Node, NodeAddress, NodeId, NodeRecord};
 use tercet_nodedb::NodeDb;
 use tercet_rlpx::DisconnectReason;
@@ -30,6 +30,7 @@ pub struct Server {
 #[derive(Debug)]
 pub(crate) struct ServerShared {
     pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) sources: MixHandle,
     pub(crate) events: broadcast::Sender<ServerEvent>,
     pub(crate) peers: watch::Receiver<Arc<[PeerInfo]>>,
     pub(crate) counters: Arc<Counters>,
@@ -127,6 +128,26 @@ impl Server {
     /// Undoes [`add_trusted`](Self::add_trusted); a connected node stays.
     pub async fn remove_trusted(&self, id: NodeId) -> Result<(), CommandError> {
         self.order(Order::RemoveTrusted(id)).await
+    }
+
+    /// Adds a source of nodes to dial: a DNS list, a file, an RPC. The sources
+    /// (discovery's walk is one, named "discovery") take turns, none can crowd out
+    /// the others, and one that has ended is dropped. At most 64; a further one is
+    /// left out with a warning. Sources are read only while there are slots to
+    /// fill; up to 16 changes wait for that.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn add_source(&self, source: Source) -> Result<(), SourceError> {
+        self.shared.sources.add(source)
+    }
+
+    /// Drops the sources with this name.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    pub fn remove_source(&self, label: &str) -> Result<(), SourceError> {
+        self.shared.sources.remove(label)
     }
 
     /// Ends a peer's connection with a reason.

@@ -75,6 +75,8 @@ pub use peer::{
 pub use peers::penalty::{Penalty, Rule, Score, Violation};
 #[cfg(feature = "tokio")]
 pub use protocol::{Protocol, ProtocolError, ProtocolFuture};
+#[cfg(feature = "tokio")]
+pub use tercet_discovery::{NodeStream, Source, SourceError, Trust};
 pub use tercet_enode::{
     AddressClass, Endpoint, EnodeUrl, Node, NodeAddress, NodeId, NodeRecord, PublicKey, SecretKey,
 };

@@ -4,9 +4,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_discovery::{Discovery, DiscoveryConfig, FairMix};
 use tercet_enode::{Endpoint, Node, NodeRecord};
 use tercet_machine::{Clock, MachineRng};
 use tercet_nodedb::NodeDb;
@@ -29,6 +30,8 @@ use crate::setup::Dialer;
 const COMMANDS: usize = 64;
 /// Events kept for a slow subscriber.
 const EVENTS: usize = 1024;
+/// How long a source of candidates may keep the others waiting: geth's value.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Largest Hello (RLPx).
 const MAX_HELLO: usize = 2048;
 
@@ -77,8 +80,10 @@ async fn bind(
     add_named(&mut core, &config, &clock);
     let (commands, received) = mpsc::channel(COMMANDS);
     let (peers, peers_seen) = watch::channel(Arc::from([]));
+    let (sources, mix) = FairMix::with_handle(PATIENCE);
     let shared = ServerShared {
         commands,
+        sources: mix,
         events: broadcast::channel(EVENTS).0,
         peers: peers_seen,
         counters: Arc::new(Counters::default()),
@@ -111,7 +116,15 @@ async fn bind(
         timeouts,
         clock,
     };
-    let driver = ServerDriver::new(core, links, local, listener, discovery.clone(), db.clone());
+    let driver = ServerDriver::new(
+        core,
+        links,
+        local,
+        listener,
+        discovery.clone(),
+        sources,
+        db.clone(),
+    );
     Ok((
         Server {
             shared: Arc::new(shared),

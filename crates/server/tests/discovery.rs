@@ -17,7 +17,7 @@ use tercet_discovery::DiscoveryConfig;
 use tercet_nodedb::NodeDb;
 use tercet_server::{
     Capability, Node, NodeRecord, Peer, Protocol, ProtocolFuture, ProtocolIo, Server, ServerConfig,
-    StartError,
+    Source, SourceError, StartError, Trust,
 };
 
 /// A protocol of one network: its record entry holds the network's number, and
@@ -142,4 +142,26 @@ async fn a_taken_port_is_named_and_leaves_nothing_running() {
         "{error}"
     );
     std::net::UdpSocket::bind(free).unwrap();
+}
+
+#[tokio::test]
+async fn nodes_come_from_added_sources_too_and_a_remote_one_names_nobody_behind_the_firewall() {
+    let alone = |n| start(config(key(n)), vec![Arc::new(Network(7))]);
+    let (server, hidden, named) = (alone(1).await, alone(2).await, alone(3).await);
+    let list = |label, trust, of: &Server| Source::list(label, trust, vec![of.local_node()]);
+    server
+        .add_source(list("dns", Trust::Remote, &hidden))
+        .unwrap();
+    server.add_source(list("file", Trust::Own, &named)).unwrap();
+    until(|| server.peers().len() == 1).await;
+    assert_eq!(server.peers()[0].id, key(3).node_id());
+    // Its turn came first.
+    assert_eq!(server.metrics().dials, 1);
+
+    server.remove_source("dns").unwrap();
+    for server in [&server, &hidden, &named] {
+        soon(server.shutdown()).await;
+    }
+    let late = list("late", Trust::Own, &named);
+    assert_eq!(server.add_source(late), Err(SourceError::Closed));
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream::StreamExt;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::source::{Source, Sourced};
 
@@ -83,8 +83,8 @@ pub struct FairMix {
     /// The first one has its turn.
     turns: VecDeque<Turn>,
     patience: Duration,
-    /// One timer for all turns.
-    timer: Pin<Box<Sleep>>,
+    /// One timer for all turns, made at the first wait.
+    timer: Option<Pin<Box<Sleep>>>,
     waiting: Waiting,
     changes: Option<mpsc::Receiver<Change>>,
 }
@@ -99,13 +99,13 @@ enum Waiting {
 
 impl FairMix {
     /// An empty mix that gives each source `patience` on its turn: geth's 100 ms is a good value; zero lets whoever is ready
-    /// step in at once. Needs a tokio runtime with time.
+    /// step in at once. Polling it needs a tokio runtime with time.
     #[must_use]
     pub fn new(patience: Duration) -> Self {
         Self {
             turns: VecDeque::new(),
             patience,
-            timer: Box::pin(sleep(Duration::ZERO)),
+            timer: None,
             waiting: Waiting::Not,
             changes: None,
         }
@@ -179,11 +179,19 @@ impl FairMix {
             return false;
         };
         if self.waiting == Waiting::Not {
-            self.timer.as_mut().reset(Instant::now() + first.patience);
+            let until = Instant::now() + first.patience;
+            match &mut self.timer {
+                Some(timer) => timer.as_mut().reset(until),
+                None => self.timer = Some(Box::pin(sleep_until(until))),
+            }
             self.waiting = Waiting::For;
         }
         if self.waiting == Waiting::For
-            && (first.patience.is_zero() || self.timer.as_mut().poll(cx).is_ready())
+            && (first.patience.is_zero()
+                || self
+                    .timer
+                    .as_mut()
+                    .is_none_or(|timer| timer.as_mut().poll(cx).is_ready()))
         {
             first.patience /= 2;
             self.waiting = Waiting::Over;

@@ -28,8 +28,8 @@ pub struct RandomNodes {
     clock: Clock,
     lookups: FuturesUnordered<BoxFuture<'static, Result<Found, RequestError>>>,
     parallel: usize,
-    /// One for all pauses.
-    pause: Pin<Box<Sleep>>,
+    /// One timer for all pauses, made at the first.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// What ends a wait.
@@ -52,7 +52,7 @@ impl RandomNodes {
             clock: Clock::start(),
             lookups: FuturesUnordered::new(),
             parallel: DEFAULT_LOOKUPS,
-            pause: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            pause: None,
         }
     }
 
@@ -79,8 +79,11 @@ impl RandomNodes {
                 return Some(node);
             }
             let resume = self.clock.instant(self.walk.next_lookup()).into();
-            if self.pause.deadline() != resume {
-                self.pause.as_mut().reset(resume);
+            let pause = self
+                .pause
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(resume)));
+            if pause.deadline() != resume {
+                pause.as_mut().reset(resume);
             }
             let free = self.lookups.len() < self.parallel;
             let busy = !self.lookups.is_empty();
@@ -91,7 +94,7 @@ impl RandomNodes {
                     Event::Found(found.unwrap_or(Err(RequestError::Closed)))
                 }
                 () = self.discovery.closed() => Event::Closed,
-                () = self.pause.as_mut(), if free => Event::Pause,
+                () = pause.as_mut(), if free => Event::Pause,
             };
             let now = self.clock.now().mono;
             match event {

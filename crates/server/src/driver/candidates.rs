@@ -1,11 +1,13 @@
-//! Nodes from discovery on their way to the dial scheduler: each is judged by
-//! the protocols first, by its record. For a node without one the record is
-//! asked for; if it cannot be had the node is dialed all the same, because a
-//! node that speaks only the oldest discovery has none.
+//! Nodes on their way to the dial scheduler, from discovery's walk and from
+//! every source the user has added, in turns. Each is judged by the protocols
+//! first, by its record. For a node without one the record is asked for; if it
+//! cannot be had the node is dialed all the same, because a node that speaks
+//! only the oldest discovery has none.
 
 use std::sync::Arc;
 
-use tercet_discovery::{Discovery, RandomNodes};
+use futures::stream::{BoxStream, StreamExt as _};
+use tercet_discovery::{Discovery, FairMix, Source, Trust, filtered};
 use tercet_enode::Node;
 
 use super::ServerDriver;
@@ -17,57 +19,58 @@ use crate::protocol::Protocol;
 /// Records asked for at once.
 const MAX_JUDGING: usize = 16;
 
+/// Discovery's walk among the sources.
+const DISCOVERY: &str = "discovery";
+
 /// See the module.
 pub(super) struct Candidates {
-    source: Option<RandomNodes>,
-    judging: usize,
+    nodes: Option<BoxStream<'static, Node>>,
 }
 
 impl Candidates {
-    pub(super) fn new(discovery: Option<&Discovery>) -> Self {
+    pub(super) fn new(
+        mut sources: FairMix,
+        discovery: Option<Discovery>,
+        protocols: Arc<[Arc<dyn Protocol>]>,
+    ) -> Self {
+        if let Some(discovery) = &discovery {
+            let walk = discovery.random_nodes().into_stream();
+            sources.add(Source::new(DISCOVERY, Trust::Own, walk));
+        }
+        let nodes = sources.map(|found| {
+            tracing::trace!(node = %found.node.id(), source = %found.source, "candidate");
+            found.node
+        });
+        let judged = filtered(nodes, MAX_JUDGING, move |node| {
+            judge(discovery.clone(), Arc::clone(&protocols), node)
+        });
         Self {
-            source: discovery.map(Discovery::random_nodes),
-            judging: 0,
+            nodes: Some(judged.boxed()),
         }
     }
 
     /// Whether to ask for a node when the scheduler has use for `wanted`.
     pub(super) fn wants(&self, wanted: usize) -> bool {
-        self.source.is_some() && self.judging < wanted.min(MAX_JUDGING)
+        self.nodes.is_some() && wanted > 0
     }
 
-    /// The next node; `None` when discovery has ended.
+    /// The next node that some protocol wants; `None` when there will be no more. May be cancelled without losing one.
     pub(super) async fn next(&mut self) -> Option<Node> {
-        self.source.as_mut()?.next().await
-    }
-
-    pub(super) fn on_judged(&mut self) {
-        self.judging = self.judging.saturating_sub(1);
+        self.nodes.as_mut()?.next().await
     }
 
     /// Asks for no more.
     pub(super) fn stop(&mut self) {
-        self.source = None;
+        self.nodes = None;
     }
 }
 
 impl ServerDriver {
     pub(super) fn on_candidate(&mut self, node: Option<Node>) {
-        let (Some(node), Some(discovery)) = (node, &self.discovery) else {
-            return self.candidates.stop();
-        };
-        if node.record().is_some() {
-            if wanted_by_any(&self.local.protocols, &node) {
-                self.input(ServerInput::Candidate(node));
-            }
-            return;
+        match node {
+            Some(node) => self.input(ServerInput::Candidate(node)),
+            None => self.candidates.stop(),
         }
-        let (discovery, protocols) = (discovery.clone(), Arc::clone(&self.local.protocols));
-        self.candidates.judging += 1;
-        self.tasks.spawn(async move {
-            let node = with_record(&discovery, node).await;
-            Done::Judged(wanted_by_any(&protocols, &node).then_some(node))
-        });
     }
 
     /// Asks discovery where a static node is.
@@ -81,6 +84,19 @@ impl ServerDriver {
             Done::Resolved(task.id(), found)
         });
     }
+}
+
+/// The node, with its record if that can be had, unless no protocol wants it.
+async fn judge(
+    discovery: Option<Discovery>,
+    protocols: Arc<[Arc<dyn Protocol>]>,
+    node: Node,
+) -> Option<Node> {
+    let node = match discovery {
+        Some(discovery) if node.record().is_none() => with_record(&discovery, node).await,
+        _ => node,
+    };
+    wanted_by_any(&protocols, &node).then_some(node)
 }
 
 /// The node with its record, if it can be had.

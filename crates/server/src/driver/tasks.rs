@@ -20,14 +20,12 @@ pub(super) enum Done {
     Rejected(ConnId),
     Ended(ConnId, PeerEnd),
     Resolved(NodeId, Option<Node>),
-    /// A candidate that may be dialed, or `None` when no protocol wants it.
-    Judged(Option<Node>),
     /// It panicked.
     Failed(ConnId),
 }
 
 /// See the module. Bounded by the machine: one task for each connection, one for
-/// each static node being resolved, one for each candidate asked for.
+/// each static node being resolved.
 pub(super) struct Tasks {
     set: JoinSet<Done>,
     owners: HashMap<Id, ConnId>,
