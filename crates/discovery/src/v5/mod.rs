@@ -7,7 +7,9 @@ pub mod crypto;
 pub(crate) mod engine;
 mod message;
 pub mod packet;
+mod session;
 mod session_io;
+mod sessions;
 #[cfg(feature = "tokio")]
 mod talk;
 
@@ -17,7 +19,13 @@ pub use message::{
     Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
     WireMessage,
 };
+pub use session::{FORMER_LIFETIME, REKEY_AFTER};
 pub use session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
+pub use sessions::{
+    CHALLENGE_LIFETIME, DEFAULT_SESSIONS, HandshakeJob, HandshakeResult, MAX_CHALLENGES,
+    MAX_NODE_QUEUED, MAX_QUEUED, MAX_SUBNET_CHALLENGES, MAX_TRIES, Opened, REQUEST_LIFETIME,
+    SessionCounters, SessionDrop, Sessions, SessionsConfig,
+};
 #[cfg(feature = "tokio")]
 pub use talk::{
     MAX_TALK_PROTOCOLS, MAX_TALK_RESPONSE, MAX_TALKS, TalkCounters, TalkRegisterError,

@@ -343,6 +343,21 @@ impl Draft {
         }
     }
 
+    /// A packet that is all head, unmasked: a WHOAREYOU to be sent again.
+    pub(super) fn from_head(head: &[u8; CHALLENGE_DATA]) -> Self {
+        Self {
+            buffer: BytesMut::from(head.as_slice()),
+            head: head.len(),
+            nonce: Nonce::new([0; 12]),
+        }
+    }
+
+    /// The same bytes with another border between head and message.
+    #[cfg(test)]
+    pub(super) fn with_head(self, head: usize) -> Self {
+        Self { head, ..self }
+    }
+
     /// Everything in front of the message, unmasked.
     #[must_use]
     pub fn head(&self) -> &[u8] {
@@ -375,8 +390,7 @@ impl Draft {
 }
 
 /// How long a handshake packet with a record of `record` bytes and a message of `message` bytes is.
-#[must_use]
-pub const fn handshake_len(record: usize, message: usize) -> usize {
+pub(super) const fn handshake_len(record: usize, message: usize) -> usize {
     IV + STATIC_HEADER + AUTH_HANDSHAKE + record + message + TAG
 }
 

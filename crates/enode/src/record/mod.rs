@@ -91,6 +91,12 @@ impl UnverifiedRecord {
         self.id
     }
 
+    /// The key whose hash the id is; whether it signed the record is not known yet.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
     /// The sequence number; a higher one is a newer record.
     #[must_use]
     pub fn seq(&self) -> u64 {

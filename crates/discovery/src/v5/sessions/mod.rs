@@ -1,0 +1,651 @@
+//! All discv5 sessions of a node as one machine: decrypts, challenges, shakes hands and encrypts. It knows no table and answers
+//! no request; who asks for what is the engine's business.
+//!
+//! Datagrams take one of two ways. As [`SessionInput::Datagram`] everything happens inside. A driver with threads to spare calls
+//! [`Sessions::open`] instead: it gets the curve work of a handshake, either side's, as a [`HandshakeJob`], runs that anywhere
+//! and hands the result to [`Sessions::complete`]. A job that is lost costs its handshake and nothing else.
+//!
+//! What a stranger can make this machine do is bounded by [`MAX_CHALLENGES`], [`MAX_SUBNET_CHALLENGES`] and [`MAX_TRIES`];
+//! what the node itself can, by [`MAX_QUEUED`] and [`MAX_NODE_QUEUED`]. Nothing that cannot be authenticated
+//! changes a session.
+
+mod challenges;
+mod counters;
+mod job;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use rand::RngExt;
+use tercet_enode::{NodeId, NodeRecord, PublicKey, SecretKey};
+use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now};
+
+use self::challenges::Challenges;
+pub use self::challenges::{CHALLENGE_LIFETIME, MAX_CHALLENGES, MAX_SUBNET_CHALLENGES, MAX_TRIES};
+pub use self::counters::{SessionCounters, SessionDrop};
+use self::job::{Answered, Checked, Outcome, Work};
+pub use self::job::{HandshakeJob, HandshakeResult};
+use self::outbox::{Answer, Attempt, Named, Outboxes, State};
+pub use self::outbox::{
+    MAX_NODE_REQUESTS as MAX_NODE_QUEUED, MAX_REQUESTS as MAX_QUEUED, REQUEST_LIFETIME,
+};
+use super::codec::{MAX_MESSAGE, MessageError};
+use super::message::{Message, Request, RequestId, WireMessage};
+use super::packet::{
+    CHALLENGE_DATA, Draft, Handshake, Kind, MAX_PACKET, Mask, ORDINARY_OVERHEAD, Packet, WhoAreYou,
+    handshake_len, read, unmask,
+};
+use super::session::{KeySet, Read, Session, put_random};
+use super::session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
+
+/// Sessions kept unless configured otherwise; the least recently used goes. Several times what a table holds (17 buckets of
+/// 16), so that a lookup's strangers do not push out its neighbours.
+pub const DEFAULT_SESSIONS: usize = 2048;
+
+/// What a session belongs to: a node at an address. A node that moves shakes hands again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub(crate) struct PeerKey {
+    pub(crate) id: NodeId,
+    pub(crate) addr: SocketAddr,
+}
+
+/// What [`Sessions`] are made with.
+#[derive(Clone, Debug)]
+pub struct SessionsConfig {
+    /// Seed of all nonces and ephemeral keys: secret, and never used twice.
+    pub seed: [u8; 32],
+    /// Most sessions, [`DEFAULT_SESSIONS`] by default.
+    pub sessions: usize,
+}
+
+impl SessionsConfig {
+    /// The defaults.
+    #[must_use]
+    pub const fn new(seed: [u8; 32]) -> Self {
+        Self {
+            seed,
+            sessions: DEFAULT_SESSIONS,
+        }
+    }
+}
+
+/// What became of a datagram.
+#[derive(Debug)]
+#[must_use]
+pub enum Opened {
+    /// It was dealt with; see [`Machine::poll`].
+    Done,
+    /// Run this and hand the result to [`Sessions::complete`]. Later datagrams of the same sender should wait for it.
+    Verify(Box<HandshakeJob>),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Sessions {
+    key: SecretKey,
+    record: NodeRecord,
+    mask: Mask,
+    rng: MachineRng,
+    sessions: BoundedLru<PeerKey, Session>,
+    challenges: Challenges,
+    outboxes: Outboxes,
+    counters: SessionCounters,
+    out: VecDeque<SessionOutput>,
+}
+
+impl Sessions {
+    /// No sessions yet. `record` is signed by `key`.
+    #[must_use]
+    pub fn new(config: SessionsConfig, key: SecretKey, record: NodeRecord) -> Self {
+        let mut rng = MachineRng::from_seed(config.seed);
+        let state = KeyedState::new(&mut rng);
+        Self {
+            mask: Mask::new(&key.node_id()),
+            challenges: Challenges::new(&mut rng.child("challenges")),
+            outboxes: Outboxes::new(&mut rng.child("outboxes")),
+            sessions: BoundedLru::new(config.sessions, state),
+            rng: rng.child("packets"),
+            counters: SessionCounters::default(),
+            out: VecDeque::new(),
+            key,
+            record,
+        }
+    }
+
+    /// Whether a datagram is a discv5 packet to this node; see [`Mask::covers`].
+    #[must_use]
+    pub fn covers(&self, datagram: &[u8]) -> bool {
+        self.mask.covers(datagram)
+    }
+
+    /// Takes in a datagram, up to the curve work of a handshake.
+    pub fn open(&mut self, now: Now, from: SocketAddr, datagram: BytesMut) -> Opened {
+        self.expire(now.mono);
+        match self.try_open(now.mono, from, datagram) {
+            Ok(None) => Opened::Done,
+            Ok(Some(job)) => Opened::Verify(Box::new(job)),
+            Err(reason) => {
+                self.counters.count(reason);
+                Opened::Done
+            }
+        }
+    }
+
+    /// Takes the result of a job that [`open`](Self::open) gave out.
+    pub fn complete(&mut self, now: Now, result: HandshakeResult) {
+        self.expire(now.mono);
+        let HandshakeResult {
+            peer,
+            challenge,
+            outcome,
+        } = result;
+        let done = match outcome {
+            Outcome::Failed(reason) => Err(reason),
+            Outcome::Checked(checked) => self.on_checked(now.mono, peer, &challenge, *checked),
+            Outcome::Answered(answered) => self.on_answered(now.mono, peer, &challenge, *answered),
+        };
+        if let Err(reason) = done {
+            self.counters.count(reason);
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &SessionCounters {
+        &self.counters
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many challenges wait for their handshake.
+    #[must_use]
+    pub fn challenges(&self) -> usize {
+        self.challenges.len()
+    }
+
+    /// How many requests wait for a handshake or were sent within [`REQUEST_LIFETIME`] and not answered.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.outboxes.len()
+    }
+
+    fn try_open(
+        &mut self,
+        now: MonoTime,
+        from: SocketAddr,
+        mut datagram: BytesMut,
+    ) -> Result<Option<HandshakeJob>, SessionDrop> {
+        let head = unmask(&self.mask, &mut datagram)?;
+        let packet = read(head, &mut datagram)?;
+        match packet.kind {
+            Kind::Ordinary { src } => {
+                let peer = self.peer(src, from)?;
+                self.on_ordinary(now, peer, packet)?;
+                Ok(None)
+            }
+            Kind::WhoAreYou(WhoAreYou { enr_seq, .. }) => {
+                let challenge = packet.head.try_into().map_err(|_| SessionDrop::BadHeader)?;
+                self.on_whoareyou(now, from, packet.nonce, challenge, enr_seq)
+            }
+            Kind::Handshake(Handshake { src, .. }) => {
+                let peer = self.peer(src, from)?;
+                let challenge = match self.challenges.try_once(now, &peer) {
+                    None => return Err(SessionDrop::NoChallenge),
+                    Some(Err(())) => return Err(SessionDrop::TooManyTries),
+                    Some(Ok(challenge)) => challenge,
+                };
+                Ok(Some(HandshakeJob {
+                    peer,
+                    local: self.key.clone(),
+                    challenge: challenge.data,
+                    work: Work::Check {
+                        known: challenge.known.clone(),
+                        packet: datagram,
+                        head,
+                    },
+                }))
+            }
+        }
+    }
+
+    fn peer(&self, id: NodeId, addr: SocketAddr) -> Result<PeerKey, SessionDrop> {
+        if id == self.key.node_id() {
+            return Err(SessionDrop::OwnId);
+        }
+        Ok(PeerKey { id, addr })
+    }
+
+    fn on_ordinary(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        packet: Packet<'_>,
+    ) -> Result<(), SessionDrop> {
+        let opened = self
+            .sessions
+            .get_mut(&peer)
+            .and_then(|session| session.open(now, packet.nonce, packet.head, packet.message));
+        let Some((read, plaintext)) = opened else {
+            return self.on_unreadable(now, peer, packet.nonce);
+        };
+        if read == Read::FirstProof {
+            self.counters.outbound += 1;
+            self.outboxes.abandon(now, &peer);
+            self.established(peer, None, false);
+        }
+        self.on_message(now, peer, WireMessage::decode(plaintext))
+    }
+
+    /// Asks who it is. The session, if there is one, stays: the packet may be anybody's.
+    fn on_unreadable(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        nonce: Nonce,
+    ) -> Result<(), SessionDrop> {
+        if let Some(challenge) = self.challenges.get(now, &peer) {
+            let data = challenge.data;
+            self.counters.repeated += 1;
+            self.send_challenge(peer, &data);
+            return Ok(());
+        }
+        if !self.challenges.has_room(peer.addr.ip()) {
+            return Err(SessionDrop::SubnetFull);
+        }
+        let PeerKey { id, addr: from } = peer;
+        self.out
+            .push_back(SessionOutput::Unknown { from, id, nonce });
+        Ok(())
+    }
+
+    fn handle_challenge(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        nonce: Nonce,
+        known: Option<NodeRecord>,
+    ) -> Result<(), SessionDrop> {
+        if let Some(challenge) = self.challenges.get(now, &peer) {
+            let data = challenge.data;
+            self.counters.repeated += 1;
+            self.send_challenge(peer, &data);
+            return Ok(());
+        }
+        if !self.challenges.has_room(peer.addr.ip()) {
+            return Err(SessionDrop::SubnetFull);
+        }
+        let known = known.filter(|record| record.id() == peer.id);
+        let kind = Kind::WhoAreYou(WhoAreYou {
+            id_nonce: self.rng.random(),
+            enr_seq: known.as_ref().map_or(0, NodeRecord::seq),
+        });
+        let draft = Draft::with_capacity(CHALLENGE_DATA, &self.rng.random(), nonce, &kind);
+        // Always that long: it is the head of a WHOAREYOU.
+        let Ok(data) = draft.head().try_into() else {
+            return Err(SessionDrop::BadHeader);
+        };
+        if self.challenges.insert(now, peer, data, known) {
+            self.counters.count(SessionDrop::Evicted);
+        }
+        self.counters.challenges += 1;
+        self.send_challenge(peer, &data);
+        Ok(())
+    }
+
+    /// Masks the challenge, to the same bytes each time.
+    fn send_challenge(&mut self, peer: PeerKey, data: &[u8; CHALLENGE_DATA]) {
+        let datagram = Draft::from_head(data).mask(&Mask::new(&peer.id));
+        self.send(peer.addr, datagram);
+    }
+
+    fn on_whoareyou(
+        &mut self,
+        now: MonoTime,
+        from: SocketAddr,
+        nonce: Nonce,
+        challenge: [u8; CHALLENGE_DATA],
+        enr_seq: u64,
+    ) -> Result<Option<HandshakeJob>, SessionDrop> {
+        let (peer, key) = match self.outboxes.named(now, nonce, from, &challenge)? {
+            Named::Begin(peer, key) => (peer, key),
+            Named::Repeat(peer, datagram) => {
+                self.send(peer.addr, datagram);
+                self.flush(now, peer);
+                return Ok(None);
+            }
+        };
+        let known = || self.sessions.peek(&peer).map(|session| session.key);
+        let Some(key) = key.or_else(known) else {
+            self.outboxes.abandon(now, &peer);
+            return Err(SessionDrop::NoKey);
+        };
+        let work = Work::Answer {
+            key,
+            enr_seq,
+            seed: self.rng.random(),
+        };
+        Ok(Some(HandshakeJob {
+            peer,
+            local: self.key.clone(),
+            challenge,
+            work,
+        }))
+    }
+
+    /// The other side's handshake holds.
+    fn on_checked(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        challenge: &[u8; CHALLENGE_DATA],
+        checked: Checked,
+    ) -> Result<(), SessionDrop> {
+        if !self.challenges.met(now, &peer, challenge) {
+            return Err(SessionDrop::Superseded);
+        }
+        self.install(now, peer, checked.record.public_key(), checked.keys);
+        self.counters.inbound += 1;
+        self.established(peer, Some(checked.record), true);
+        self.outboxes.abandon(now, &peer);
+        let understood = self.on_message(now, peer, checked.message);
+        self.flush(now, peer);
+        understood
+    }
+
+    /// The answer to a WHOAREYOU is ready.
+    fn on_answered(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        challenge: &[u8; CHALLENGE_DATA],
+        answered: Answered,
+    ) -> Result<(), SessionDrop> {
+        let own = if answered.enr_seq < self.record.seq() {
+            self.record.raw().clone()
+        } else {
+            Bytes::new()
+        };
+        let outbox = self
+            .outboxes
+            .get(now, &peer)
+            .ok_or(SessionDrop::Superseded)?;
+        let Attempt::Answering(nonce) = outbox.attempt else {
+            return Err(SessionDrop::Superseded);
+        };
+        let room = MAX_PACKET - handshake_len(own.len(), 0);
+        let plaintext = outbox.carry(room);
+        self.install(now, peer, answered.key, answered.keys);
+        // A TALKREQ may be too long to go beside a record: a ping of our own takes its place, whose pong nobody waits for.
+        let plaintext = plaintext.unwrap_or_else(|| self.filler());
+        let handshake = Handshake {
+            src: self.key.node_id(),
+            signature: answered.signature,
+            ephemeral: answered.ephemeral,
+            record: &own,
+        };
+        let kind = Kind::Handshake(handshake);
+        let datagram = self
+            .seal(&peer, &kind, &plaintext)
+            .map(|(_, datagram)| datagram)?;
+        if let Some(outbox) = self.outboxes.get(now, &peer) {
+            outbox.attempt = Attempt::Answered(Answer {
+                nonce,
+                challenge: *challenge,
+                datagram: datagram.clone(),
+                sent: now,
+                repeats: 0,
+            });
+        }
+        self.counters.sent += 1;
+        self.send(peer.addr, datagram);
+        self.flush(now, peer);
+        Ok(())
+    }
+
+    fn filler(&mut self) -> Bytes {
+        let id = self.rng.random::<u64>().to_be_bytes();
+        let enr_seq = self.record.seq();
+        let ping: Message = Message::Request(
+            RequestId::new(&id).unwrap_or_default(),
+            Request::Ping { enr_seq },
+        );
+        encode(&ping)
+    }
+
+    fn install(&mut self, now: MonoTime, peer: PeerKey, key: PublicKey, keys: KeySet) {
+        match self.sessions.get_mut(&peer) {
+            Some(session) => session.replace(now, keys),
+            None => {
+                let session = Session::new(&self.key.node_id(), &peer.id, key, keys);
+                self.sessions.insert(peer, session);
+            }
+        }
+    }
+
+    fn established(&mut self, peer: PeerKey, record: Option<NodeRecord>, inbound: bool) {
+        let PeerKey { id, addr: from } = peer;
+        self.out.push_back(SessionOutput::Established {
+            from,
+            id,
+            record,
+            inbound,
+        });
+    }
+
+    fn on_message(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        message: Result<WireMessage, MessageError>,
+    ) -> Result<(), SessionDrop> {
+        let message = message.map_err(|_| SessionDrop::BadMessage)?;
+        if let Message::Response(id, _) = &message {
+            self.outboxes.answered(now, &peer, *id);
+        }
+        self.counters.received += 1;
+        let PeerKey { id, addr: from } = peer;
+        self.out
+            .push_back(SessionOutput::Message { from, id, message });
+        Ok(())
+    }
+
+    fn handle_send(
+        &mut self,
+        now: MonoTime,
+        to: SocketAddr,
+        peer: V5Peer,
+        message: &Message,
+    ) -> Result<(), SessionDrop> {
+        let key = self.peer(peer.id, to)?;
+        if message.encoded_len() > MAX_MESSAGE {
+            return Err(SessionDrop::TooLong);
+        }
+        match message {
+            Message::Response(..) => self.send_response(&key, message),
+            Message::Request(id, _) => {
+                let plaintext = encode(message);
+                self.send_request(now, key, peer.key, *id, plaintext)
+            }
+        }
+    }
+
+    fn send_response(&mut self, peer: &PeerKey, message: &Message) -> Result<(), SessionDrop> {
+        let src = self.key.node_id();
+        let session = self.sessions.get_mut(peer).ok_or(SessionDrop::NoSession)?;
+        let (mask, keys) = session.current();
+        let iv = self.rng.random();
+        let (nonce, cipher) = keys.next(&mut self.rng).ok_or(SessionDrop::WornOut)?;
+        let len = ORDINARY_OVERHEAD + message.encoded_len();
+        let mut draft = Draft::with_capacity(len, &iv, nonce, &Kind::Ordinary { src });
+        message.encode(draft.message());
+        let datagram = draft.seal(mask, cipher);
+        self.counters.sent += 1;
+        self.send(peer.addr, datagram);
+        Ok(())
+    }
+
+    fn send_request(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        key: Option<PublicKey>,
+        id: RequestId,
+        plaintext: Bytes,
+    ) -> Result<(), SessionDrop> {
+        let session = self.sessions.peek(&peer);
+        if session.is_some_and(|session| !session.is_worn()) {
+            let nonce = self.send_plaintext(&peer, &plaintext)?;
+            // Where there is no room to remember it, it is sent all the same.
+            let sent = (id, plaintext, State::Sent(nonce));
+            let _ = self.outboxes.push(now, peer, key, sent);
+            return Ok(());
+        }
+        let key = key.or(session.map(|session| session.key));
+        let key = Some(key.ok_or(SessionDrop::NoKey)?);
+        let waiting = (id, plaintext, State::Waiting);
+        self.outboxes.push(now, peer, key, waiting)?;
+        self.begin(now, peer);
+        Ok(())
+    }
+
+    /// Sends a packet nobody can read, unless a handshake is on its way: its answer is a WHOAREYOU.
+    fn begin(&mut self, now: MonoTime, peer: PeerKey) {
+        let attempt = self.outboxes.get(now, &peer).map(|outbox| &outbox.attempt);
+        if !matches!(attempt, Some(Attempt::None | Attempt::Answered(_))) {
+            return;
+        }
+        self.outboxes.abandon(now, &peer);
+        let nonce = Nonce::new(self.rng.random());
+        let src = self.key.node_id();
+        let iv = self.rng.random();
+        let mut draft =
+            Draft::with_capacity(2 * ORDINARY_OVERHEAD, &iv, nonce, &Kind::Ordinary { src });
+        put_random(draft.message(), &mut self.rng);
+        let datagram = draft.mask(&Mask::new(&peer.id));
+        self.outboxes.asked(now, &peer, nonce);
+        self.send(peer.addr, datagram);
+    }
+
+    /// Sends what waits for the session that is now there.
+    fn flush(&mut self, now: MonoTime, peer: PeerKey) {
+        for plaintext in self.outboxes.waiting(now, &peer) {
+            if let Err(reason) = self.send_plaintext(&peer, &plaintext) {
+                self.counters.count(reason);
+            }
+        }
+    }
+
+    fn send_plaintext(&mut self, peer: &PeerKey, plaintext: &[u8]) -> Result<Nonce, SessionDrop> {
+        let src = self.key.node_id();
+        let (nonce, datagram) = self.seal(peer, &Kind::Ordinary { src }, plaintext)?;
+        self.counters.sent += 1;
+        self.send(peer.addr, datagram);
+        Ok(nonce)
+    }
+
+    fn seal(
+        &mut self,
+        peer: &PeerKey,
+        kind: &Kind<'_>,
+        plaintext: &[u8],
+    ) -> Result<(Nonce, Bytes), SessionDrop> {
+        let session = self.sessions.get_mut(peer).ok_or(SessionDrop::NoSession)?;
+        let (mask, keys) = session.current();
+        let iv = self.rng.random();
+        let (nonce, cipher) = keys.next(&mut self.rng).ok_or(SessionDrop::WornOut)?;
+        let record = match kind {
+            Kind::Handshake(handshake) => handshake.record.len(),
+            Kind::Ordinary { .. } | Kind::WhoAreYou(_) => 0,
+        };
+        let len = handshake_len(record, plaintext.len());
+        let mut draft = Draft::with_capacity(len, &iv, nonce, kind);
+        draft.message().extend_from_slice(plaintext);
+        Ok((nonce, draft.seal(mask, cipher)))
+    }
+
+    fn send(&mut self, to: SocketAddr, datagram: Bytes) {
+        self.out.push_back(SessionOutput::Send { to, datagram });
+    }
+
+    /// Everything that is over at `now`. Every call begins with it, so that a late timeout changes nothing.
+    fn expire(&mut self, now: MonoTime) {
+        self.challenges.expire(now);
+        while let Some(expired) = self.outboxes.expire(now) {
+            for _ in 0..expired.waited {
+                self.counters.count(SessionDrop::Expired);
+            }
+            if expired.again {
+                self.begin(now, expired.peer);
+            }
+        }
+    }
+}
+
+impl Machine for Sessions {
+    type Input = SessionInput;
+    type Output = SessionOutput;
+
+    fn handle(&mut self, now: Now, input: SessionInput) {
+        self.expire(now.mono);
+        let done = match input {
+            SessionInput::Datagram { from, datagram } => {
+                if let Opened::Verify(job) = self.open(now, from, datagram) {
+                    self.complete(now, job.run());
+                }
+                Ok(())
+            }
+            SessionInput::Send { to, peer, message } => {
+                self.handle_send(now.mono, to, peer, &message)
+            }
+            SessionInput::Challenge {
+                from,
+                id,
+                nonce,
+                known,
+            } => match self.peer(id, from) {
+                Ok(peer) => self.handle_challenge(now.mono, peer, nonce, known),
+                Err(reason) => Err(reason),
+            },
+            SessionInput::LocalRecord(record) => {
+                self.record = record;
+                Ok(())
+            }
+        };
+        if let Err(reason) = done {
+            self.counters.count(reason);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.expire(now.mono);
+    }
+
+    fn deadline(&self) -> Option<MonoTime> {
+        let deadlines = [self.challenges.deadline(), self.outboxes.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn poll(&mut self) -> Option<SessionOutput> {
+        self.out.pop_front()
+    }
+}
+
+fn encode(message: &Message) -> Bytes {
+    let mut plaintext = BytesMut::with_capacity(message.encoded_len());
+    message.encode(&mut plaintext);
+    plaintext.freeze()
+}
