@@ -7,14 +7,10 @@ use tercet_enode::{NodeId, NodeRecord, check_relay};
 use tercet_machine::Now;
 use tercet_nodedb::Write;
 
-use super::{LOOKUP_PACKETS, V5Engine, names};
+use super::{V5Engine, names};
 use crate::engine::Report;
 use crate::kad::{BUCKET_SIZE, BUCKETS, Table};
-use crate::v5::{Distances, Request, RequestId, Response};
-
-/// Bytes of records in one NODES: the largest datagram, 1280, less mask (16), header (23), source id (32) and tag (16), less
-/// what stands around the records: type (1), outer list (3), request id (9), total (1), inner list (3).
-const RECORD_BYTES: usize = 1280 - (16 + 23 + 32 + 16) - (1 + 3 + 9 + 1 + 3);
+use crate::v5::{Distances, Request, RequestId, Response, V5Peer, pack_nodes};
 
 impl V5Engine {
     pub(super) fn on_request(
@@ -36,10 +32,8 @@ impl V5Engine {
             }
             Request::FindNode { distances } => {
                 let records = self.records_at(table, (from, id), &distances);
-                let packets = pack(records);
-                let total = u64::try_from(packets.len()).unwrap_or(u64::MAX);
-                for records in packets {
-                    self.respond(from, id, request, Response::Nodes { total, records });
+                for message in pack_nodes(request, records) {
+                    self.send(from, V5Peer { id, key: None }, message);
                 }
             }
             Request::Talk { protocol, payload } => self.report(Report::TalkRequest {
@@ -115,22 +109,4 @@ impl V5Engine {
             .take(BUCKET_SIZE)
             .collect()
     }
-}
-
-/// Records in as few messages as hold them, at least one and at most as many as others accept.
-pub(super) fn pack(records: Vec<NodeRecord>) -> Vec<Vec<NodeRecord>> {
-    let mut packets = Vec::new();
-    let (mut packet, mut bytes) = (Vec::new(), 0);
-    for record in records {
-        let size = record.raw().len();
-        if bytes + size > RECORD_BYTES {
-            packets.push(std::mem::take(&mut packet));
-            bytes = 0;
-        }
-        bytes += size;
-        packet.push(record);
-    }
-    packets.push(packet);
-    packets.truncate(LOOKUP_PACKETS);
-    packets
 }

@@ -1,0 +1,124 @@
+//! Whom a handshake makes known, and what is bounded.
+
+use super::*;
+
+#[test]
+fn a_handshake_is_heard_at_the_worth_of_its_address() {
+    let mut bench = Bench::new();
+    let from = address(THEM);
+    let hear = |bench: &mut Bench, from, record| {
+        bench
+            .engine
+            .handle_session(&bench.table, from, id(THEM), record, true);
+        bench.reports()
+    };
+    let (node, proof) = (node(THEM), Proof::Contact);
+    let unsolicited = Report::Unsolicited { from };
+    let contact = Report::Heard {
+        node: node.clone(),
+        proof,
+    };
+    assert_eq!(
+        hear(&mut bench, from, Some(record(THEM))),
+        [unsolicited, contact]
+    );
+    // Asked before: no longer unsolicited. From elsewhere: only its word.
+    bench.ask(THEM, Question::Ping);
+    let moved = record_at(THEM, "30.1.1.1:4000".parse().unwrap(), 2);
+    let reports = hear(&mut bench, from, Some(moved));
+    assert!(matches!(
+        &reports[..],
+        [Report::Heard {
+            proof: Proof::Hearsay,
+            ..
+        }]
+    ));
+    // What may not be relayed, has no endpoint or is another's record says nothing.
+    let lan = record_at(THEM, "10.1.1.1:4000".parse().unwrap(), 2);
+    let silent = NodeRecord::builder().seq(1).sign(&key(THEM)).unwrap();
+    for record in [Some(lan), Some(silent), Some(record(2)), None] {
+        assert_eq!(hear(&mut bench, from, record), []);
+    }
+    let other: SocketAddr = "50.1.1.1:1".parse().unwrap();
+    bench.engine.on_sent_elsewhere(other);
+    assert_eq!(hear(&mut bench, other, None), []);
+    // Without a record of its own, the one the table holds counts.
+    let mut bench = bench.live([THEM]);
+    let heard = Report::Heard { node, proof };
+    assert_eq!(hear(&mut bench, from, None), [heard]);
+}
+
+#[test]
+fn the_second_family_of_a_record_is_an_endpoint_too() {
+    let mut bench = Bench::new();
+    let six: SocketAddr = "[2a00::1]:4006".parse().unwrap();
+    let both = record(THEM).to_builder().ip(six.ip()).udp6(4006);
+    let both = both.sign(&key(THEM)).unwrap();
+    bench.engine.on_sent_elsewhere(six);
+    bench
+        .engine
+        .handle_session(&bench.table, six, id(THEM), Some(both), true);
+    let [Report::Heard { node, proof }] = &bench.reports()[..] else {
+        panic!("not heard");
+    };
+    assert_eq!((node.endpoint().udp_addr(), *proof), (six, Proof::Contact));
+}
+
+#[test]
+fn requests_are_bounded_by_node_and_in_all() {
+    let mut bench = Bench::new();
+    let ask = |bench: &mut Bench, n| {
+        let (now, node) = (bench.now, node(n));
+        bench.engine.ask(now, &node, Question::Ping, op(n))
+    };
+    for _ in 0..MAX_REQUESTS_PER_NODE {
+        assert_eq!(ask(&mut bench, THEM), Ok(()));
+    }
+    assert_eq!(ask(&mut bench, THEM), Err(RequestError::Busy));
+    let mut n = THEM;
+    while bench.engine.requests() < MAX_REQUESTS {
+        n += 1;
+        for _ in 0..MAX_REQUESTS_PER_NODE {
+            assert_eq!(ask(&mut bench, n), Ok(()));
+        }
+    }
+    assert_eq!(ask(&mut bench, n + 1), Err(RequestError::Busy));
+    assert_eq!(ask(&mut bench, US), Err(RequestError::Own));
+    bench.pass(700);
+    assert_eq!(bench.engine.requests(), 0);
+    assert_eq!(bench.reports().len(), MAX_REQUESTS);
+    assert_eq!(ask(&mut bench, THEM), Ok(()));
+}
+
+#[test]
+fn remembered_addresses_and_failures_are_bounded() {
+    let mut bench = Bench::new();
+    for n in 0..5000 {
+        bench.engine.on_sent_elsewhere(address(n));
+        bench
+            .engine
+            .on_find_failure(NodeId::new([7; 32]), address(n).ip());
+    }
+    assert_eq!(bench.engine.sent_to.len(), MAX_SENT_TO);
+    assert_eq!(bench.engine.failing.len(), MAX_FAILING);
+}
+
+#[test]
+fn outside_the_permitted_networks_nobody_is_asked_or_heard() {
+    let netrestrict = Some(vec!["99.0.0.0/8".parse().unwrap()]);
+    let mut bench = Bench::with(V5Config {
+        netrestrict,
+        ..V5Config::default()
+    });
+    let asked = bench
+        .engine
+        .ask(bench.now, &node(THEM), Question::Ping, op(1));
+    assert_eq!(asked, Err(RequestError::NoAddress));
+    let ping = Message::Request(RequestId::default(), Request::Ping { enr_seq: 1 });
+    assert_eq!(bench.hear(address(THEM), THEM, ping), Err(Drop::Restricted));
+    let record = Some(record(THEM));
+    bench
+        .engine
+        .handle_session(&bench.table, address(THEM), id(THEM), record, true);
+    assert_eq!((bench.sends().len(), bench.reports().len()), (0, 0));
+}
