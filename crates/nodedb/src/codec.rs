@@ -1,6 +1,7 @@
 //! The bytes of rows and contacts on disk. Decoding is total: a disk can return anything.
 //!
-//! RLP throughout. Row: `[[stored, ip, seq] | [], [[ip, first_seen, last_ping, last_pong, find_failures], …]]`; contact:
+//! RLP throughout. Row: `[[stored, ip, seq] | [], [[ip, first_seen, last_ping, last_pong, find_failures, find_failures_v5?], …]]`,
+//! where a last number of 0 is left out (as nearly always, and as in rows from before it was counted); contact:
 //! `[public key, ip, udp, tcp, record | ""]`. Times are milliseconds since 1970; a time that may be missing is stored
 //! plus one, so that 0 says "never".
 
@@ -10,7 +11,7 @@ use rlp::{Rlp, RlpStream};
 use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, PublicKey};
 use tercet_machine::UnixTime;
 
-use crate::limits::{MAX_ADDRESSES, MAX_CACHED_VALUE};
+use crate::limits::{MAX_ADDRESSES, MAX_CACHED_VALUE, NODE_MAX_AGE};
 use crate::row::{Address, Head, Row};
 use crate::store::NodeMeta;
 
@@ -38,12 +39,18 @@ pub(crate) fn encode_row(row: &Row) -> Vec<u8> {
     }
     out.begin_list(row.addresses.len());
     for address in &row.addresses {
-        out.begin_list(5);
+        let NodeMeta {
+            find_failures_v5, ..
+        } = address.meta;
+        out.begin_list(if find_failures_v5 == 0 { 5 } else { 6 });
         append_ip(&mut out, address.ip);
         out.append(&address.first_seen.as_millis());
         append_time(&mut out, address.meta.last_ping);
         append_time(&mut out, address.meta.last_pong);
         out.append(&address.meta.find_failures);
+        if find_failures_v5 != 0 {
+            out.append(&find_failures_v5);
+        }
     }
     out.out().to_vec()
 }
@@ -76,7 +83,11 @@ fn decode_head(head: Rlp<'_>) -> Result<Head, Undecodable> {
 }
 
 fn decode_address(item: Rlp<'_>) -> Result<Address, Undecodable> {
-    let item = list(item, 5)?;
+    let find_failures_v5 = match item.item_count()? {
+        6 => item.val_at(5)?,
+        _ => 0,
+    };
+    let item = list(item, if find_failures_v5 == 0 { 5 } else { 6 })?;
     Ok(Address {
         ip: decode_ip(&item.at(0)?)?,
         first_seen: UnixTime::from_millis(item.val_at(1)?),
@@ -84,6 +95,7 @@ fn decode_address(item: Rlp<'_>) -> Result<Address, Undecodable> {
             last_ping: decode_time(&item.at(2)?)?,
             last_pong: decode_time(&item.at(3)?)?,
             find_failures: item.val_at(4)?,
+            find_failures_v5,
         },
     })
 }
@@ -145,6 +157,28 @@ pub(crate) fn decode_cached(bytes: &[u8]) -> Result<(u64, &[u8]), Undecodable> {
         return Err(Undecodable);
     }
     Ok((u64::from_be_bytes(*written), value))
+}
+
+/// For fuzzing: an entry that decodes as a row, lived with as a store does and encoded again.
+#[must_use]
+pub fn row_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let row = decode_row(bytes).ok()?;
+    let (beginning, end) = (UnixTime::EPOCH, UnixTime::from_millis(u64::MAX));
+    for now in [beginning, end] {
+        row.seed_meta(now, NODE_MAX_AGE);
+        row.clone().expire(now, NODE_MAX_AGE);
+    }
+    Some(encode_row(&row))
+}
+
+/// For fuzzing: an entry that decodes as the contact of the node whose key it names, encoded again.
+#[must_use]
+pub fn contact_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    let key = Rlp::new(bytes).at(0).ok()?;
+    let id = PublicKey::from_slice(key.data().ok()?).ok()?.node_id();
+    decode_contact(&id, bytes)
+        .ok()
+        .map(|node| encode_contact(&node))
 }
 
 /// The bytes as one item with nothing after it.

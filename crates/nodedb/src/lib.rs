@@ -52,6 +52,9 @@ mod write;
 mod writer;
 
 pub use cache::CacheKey;
+#[cfg(feature = "rocksdb")]
+#[doc(hidden)]
+pub use codec::{contact_again, row_again};
 pub use db::{NodeDb, OpenError};
 pub use limits::{
     COMMIT_EARLY, COMMIT_INTERVAL, EVICTION_SHARE, EXPIRY_CYCLE, MAX_ADDRESSES, MAX_CACHED,

@@ -44,6 +44,7 @@ struct PendingAddress {
     last_ping: Option<UnixTime>,
     last_pong: Option<UnixTime>,
     find_failures: Option<u32>,
+    find_failures_v5: Option<u32>,
 }
 
 impl Pending {
@@ -98,6 +99,9 @@ impl PendingNode {
             Write::FindFailures { ip, count, .. } => {
                 self.address_mut(ip).find_failures = Some(count);
             }
+            Write::FindFailuresV5 { ip, count, .. } => {
+                self.address_mut(ip).find_failures_v5 = Some(count);
+            }
             Write::Remove(_) => {
                 let local_seq = self.local_seq;
                 *self = Self {
@@ -123,6 +127,7 @@ impl PendingNode {
                 last_ping: None,
                 last_pong: None,
                 find_failures: None,
+                find_failures_v5: None,
             });
             self.addresses.len() - 1
         });
@@ -143,11 +148,14 @@ impl PendingNode {
             last_ping,
             last_pong,
             find_failures,
+            find_failures_v5,
         } in &self.addresses
         {
             writes.extend(last_ping.map(|at| Write::Ping { id, ip, at }));
             writes.extend(last_pong.map(|at| Write::Pong { id, ip, at }));
             writes.extend(find_failures.map(|count| Write::FindFailures { id, ip, count }));
+            let v5 = find_failures_v5.map(|count| Write::FindFailuresV5 { id, ip, count });
+            writes.extend(v5);
         }
         writes.extend(self.local_seq.map(|seq| Write::LocalSeq { id, seq }));
         let cached = self.cached.clone();
@@ -175,6 +183,7 @@ impl PendingNode {
             meta.last_ping = meta.last_ping.max(new.last_ping);
             meta.last_pong = meta.last_pong.max(new.last_pong);
             meta.find_failures = new.find_failures.unwrap_or(meta.find_failures);
+            meta.find_failures_v5 = new.find_failures_v5.unwrap_or(meta.find_failures_v5);
         }
         meta
     }

@@ -225,6 +225,9 @@ impl RowEdit {
             Write::FindFailures { ip, count, .. } => {
                 self.row.address_mut(now, *ip).find_failures = *count;
             }
+            Write::FindFailuresV5 { ip, count, .. } => {
+                self.row.address_mut(now, *ip).find_failures_v5 = *count;
+            }
             Write::Remove(_) => {
                 self.row = Row::default();
                 self.contact = ContactChange::Delete;

@@ -78,12 +78,14 @@ pub trait NodeStore: Send + Sync {
 /// What is known of a node at one address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeMeta {
-    /// When it last pinged us from there.
+    /// When it last pinged us from there over discv4.
     pub last_ping: Option<UnixTime>,
-    /// When it last answered our ping from there.
+    /// When it last answered our ping from there, over either protocol.
     pub last_pong: Option<UnixTime>,
-    /// FindNode requests it failed to answer in a row.
+    /// discv4 FindNode requests it failed to answer in a row.
     pub find_failures: u32,
+    /// The same over discv5.
+    pub find_failures_v5: u32,
 }
 
 /// Which nodes may be seeds: those with a stored contact whose own address answered within `max_age`.

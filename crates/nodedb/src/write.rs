@@ -16,7 +16,8 @@ use crate::cache::CacheKey;
 pub enum Write {
     /// A contact, with or without a signed record. Refused when the stored contact has a higher record sequence number.
     Node(Node),
-    /// A ping came from the node at this address.
+    /// A discv4 ping came from the node at this address: it will hold a proof of our endpoint. discv5 pings prove nothing
+    /// to anybody, so its engine does not write them.
     Ping {
         /// Whose ping.
         id: NodeId,
@@ -25,7 +26,7 @@ pub enum Write {
         /// When it came.
         at: UnixTime,
     },
-    /// The node answered a ping at this address: the one proof that it lives there.
+    /// The node answered a ping of either protocol at this address: the one proof that it lives there.
     Pong {
         /// Whose pong.
         id: NodeId,
@@ -34,8 +35,17 @@ pub enum Write {
         /// When it came.
         at: UnixTime,
     },
-    /// How many FindNode requests in a row this node has failed to answer at this address; replaces the count.
+    /// How many discv4 FindNode requests in a row this node has failed to answer at this address; replaces the count.
     FindFailures {
+        /// Who failed.
+        id: NodeId,
+        /// The address it was asked at.
+        ip: IpAddr,
+        /// The new count.
+        count: u32,
+    },
+    /// [`Write::FindFailures`] over discv5. Counted apart: a node may serve one protocol and be silent over the other.
+    FindFailuresV5 {
         /// Who failed.
         id: NodeId,
         /// The address it was asked at.
@@ -72,6 +82,7 @@ impl Write {
             Self::Ping { id, .. }
             | Self::Pong { id, .. }
             | Self::FindFailures { id, .. }
+            | Self::FindFailuresV5 { id, .. }
             | Self::Remove(id)
             | Self::LocalSeq { id, .. } => *id,
             Self::Cache { key, .. } => NodeId::new(*key.as_bytes()),

@@ -48,6 +48,7 @@ fn write(ips: u8) -> impl Strategy<Value = Write> {
         2 => (id(), ip(), time()).prop_map(|(id, ip, at)| Write::Ping { id, ip, at }),
         4 => (id(), ip(), time()).prop_map(|(id, ip, at)| Write::Pong { id, ip, at }),
         2 => (id(), ip(), any::<u32>()).prop_map(|(id, ip, count)| Write::FindFailures { id, ip, count }),
+        1 => (id(), ip(), any::<u32>()).prop_map(|(id, ip, count)| Write::FindFailuresV5 { id, ip, count }),
         1 => id().prop_map(Write::Remove),
         1 => (id(), any::<u64>()).prop_map(|(id, seq)| Write::LocalSeq { id, seq }),
     ]

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use tercet_enode::NodeId;
+use tercet_enode::{Node, NodeId, NodeRecord};
 use tercet_machine::MachineRng;
 use tercet_nodedb::{
     Applied, CacheKey, EVICTION_SHARE, MAX_ADDRESSES, MAX_CACHED, MAX_CACHED_BYTES,
@@ -548,4 +548,58 @@ fn cached_values_and_their_order_survive_a_restart_of_a_folder_from_before_there
     store.apply(T0, &writes).unwrap();
     assert!(store.cached(&cache_key(2)).unwrap().is_none());
     assert_eq!(store.cached(&cache_key(1)).unwrap().unwrap(), vec![1; 5]);
+}
+
+/// A node that never spoke discv4 and has IPv6 alone, and one with both families that answered over its second: seeds, ages and
+/// failures are theirs as anybody's.
+#[test]
+fn nodes_that_speak_discv5_alone_are_seeds_and_come_of_age() {
+    each_store(MAX_NODES, |store| {
+        let (v4, v6) = (ip(7), "2a00:77::1".parse::<IpAddr>().unwrap());
+        let single = signed(1, v6, 3);
+        let both = NodeRecord::builder()
+            .seq(4)
+            .ip(v4)
+            .udp(30303)
+            .ip(v6)
+            .udp6(30304)
+            .sign(&key(2))
+            .unwrap();
+        let both = Node::from_record(both).unwrap();
+        assert_eq!(both.endpoint().ip, v4);
+        let other = both.endpoints().nth(1).unwrap();
+        // A table holds a node where it answers; that is what it writes.
+        let answering = both.clone().with_endpoint(other);
+        let writes = [
+            Write::Node(single.clone()),
+            pong(&single, T0),
+            Write::Node(answering.clone()),
+            pong(&answering, T0),
+            Write::FindFailuresV5 {
+                id: both.id(),
+                ip: v6,
+                count: 3,
+            },
+        ];
+        store.apply(T0, &writes).unwrap();
+        let mut rng = MachineRng::from_seed([1; 32]);
+        let mut seeds = store.seeds(&query(30, T0), &mut rng).unwrap();
+        seeds.sort_by_key(|seed| seed.node.seq());
+        let nodes: Vec<_> = seeds.iter().map(|seed| seed.node.clone()).collect();
+        assert_eq!(nodes, [single.clone(), answering.clone()]);
+        // Silence over one protocol says nothing of the other.
+        let meta = store.meta(&both.id(), v6).unwrap();
+        assert_eq!((meta.find_failures, meta.find_failures_v5), (0, 3));
+        assert_eq!(store.meta(&both.id(), v4).unwrap(), NodeMeta::default());
+        // Both addresses of a dual-stack node have an age of their own, and the contact the younger.
+        let later = T0 + 20 * HOUR;
+        store.apply(later, &[pong(&both, later)]).unwrap();
+        assert_eq!(store.expire(T0 + DAY + HOUR, DAY).unwrap(), 1);
+        assert_eq!(store.node(&single.id()).unwrap(), None);
+        assert_eq!(store.node(&both.id()).unwrap(), Some(answering.clone()));
+        assert_eq!(store.meta(&both.id(), v6).unwrap(), NodeMeta::default());
+        assert_eq!(store.meta(&both.id(), v4).unwrap().last_pong, Some(later));
+        assert_eq!(store.expire(later + DAY + HOUR, DAY).unwrap(), 1);
+        assert_eq!(store.stats().unwrap().rows, 0);
+    });
 }

@@ -29,12 +29,16 @@ fn row() -> impl Strategy<Value = Row> {
         prop::option::of(time()),
         prop::option::of(time()),
         any::<u32>(),
+        0..3_u32,
     );
-    let meta = meta.prop_map(|(last_ping, last_pong, find_failures)| NodeMeta {
-        last_ping,
-        last_pong,
-        find_failures,
-    });
+    let meta = meta.prop_map(
+        |(last_ping, last_pong, find_failures, find_failures_v5)| NodeMeta {
+            last_ping,
+            last_pong,
+            find_failures,
+            find_failures_v5,
+        },
+    );
     let address = (any::<IpAddr>(), time(), meta);
     let address = address.prop_map(|(ip, first_seen, meta)| Address {
         ip,

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 
 use rand::seq::SliceRandom;
 use tercet_enode::{NodeId, NodeRecord, check_relay};
-use tercet_machine::Now;
-use tercet_nodedb::Write;
 
 use super::{V5Engine, names};
 use crate::engine::Report;
@@ -15,7 +13,6 @@ use crate::v5::{Distances, Request, RequestId, Response, V5Peer, pack_nodes};
 impl V5Engine {
     pub(super) fn on_request(
         &mut self,
-        now: Now,
         table: &Table,
         (from, id): (SocketAddr, NodeId),
         request: RequestId,
@@ -28,7 +25,7 @@ impl V5Engine {
                     recipient: from,
                 };
                 self.respond(from, id, request, pong);
-                self.on_ping(now, table, (from, id), enr_seq);
+                self.on_ping(table, (from, id), enr_seq);
             }
             Request::FindNode { distances } => {
                 let records = self.records_at(table, (from, id), &distances);
@@ -46,8 +43,8 @@ impl V5Engine {
         }
     }
 
-    fn on_ping(&mut self, now: Now, table: &Table, (from, id): (SocketAddr, NodeId), enr_seq: u64) {
-        // Of others an id costs nothing, and a row in the database does.
+    fn on_ping(&mut self, table: &Table, (from, id): (SocketAddr, NodeId), enr_seq: u64) {
+        // The database's pings are discv4's, where they say that the node holds a proof of our endpoint; this says no such thing.
         let Some(node) = table
             .get(&id)
             .filter(|node| node.endpoint().udp_addr() == from)
@@ -55,8 +52,6 @@ impl V5Engine {
         else {
             return;
         };
-        let (ip, at) = (from.ip(), now.unix);
-        self.write(Write::Ping { id, ip, at });
         self.on_heard(table, from, id);
         if enr_seq > node.seq() {
             let seq = enr_seq;

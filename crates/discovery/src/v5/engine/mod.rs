@@ -203,7 +203,7 @@ impl V5Engine {
         self.counted(verdict)?;
         match message {
             Message::Request(request, ask) => {
-                self.on_request(now, table, (from, id), request, ask);
+                self.on_request(table, (from, id), request, ask);
             }
             Message::Response(request, answer) => {
                 self.on_response(now, table, (id, request), answer);

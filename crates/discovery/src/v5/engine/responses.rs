@@ -212,13 +212,13 @@ impl V5Engine {
             .get(&(id, ip))
             .map_or(1, |n| n.saturating_add(1));
         self.failing.insert((id, ip), count);
-        self.write(Write::FindFailures { id, ip, count });
+        self.write(Write::FindFailuresV5 { id, ip, count });
     }
 
     fn on_find_answer(&mut self, id: NodeId, ip: IpAddr) {
         if self.failing.remove(&(id, ip)).is_some() {
             let count = 0;
-            self.write(Write::FindFailures { id, ip, count });
+            self.write(Write::FindFailuresV5 { id, ip, count });
         }
     }
 }

@@ -244,12 +244,12 @@ fn silence_ends_a_question_and_failures_are_counted_until_an_answer() {
             node: node(THEM),
             error: RequestError::Timeout,
         };
-        let write = Report::Write(Write::FindFailures { id, ip, count });
+        let write = Report::Write(Write::FindFailuresV5 { id, ip, count });
         assert_eq!(bench.reports(), [write, failed]);
     }
     let request = bench.ask(THEM, Question::Find(target));
     bench.answer(THEM, request, nodes(1, [])).unwrap();
-    let write = Report::Write(Write::FindFailures { id, ip, count: 0 });
+    let write = Report::Write(Write::FindFailuresV5 { id, ip, count: 0 });
     assert_eq!(bench.reports()[0], write);
     assert_eq!(bench.engine.counters().timeouts, 2);
 }
@@ -449,10 +449,8 @@ fn a_ping_is_answered_with_its_source_and_its_id() {
     };
     let request = RequestId::new(&[0, 7]).unwrap();
     assert_eq!(sent[0].message, Message::Response(request, response));
-    let (id, ip, at) = (id(THEM), address(THEM).ip(), bench.now.unix);
     let (node, seq) = (node(THEM), 5);
     let expected = [
-        Report::Write(Write::Ping { id, ip, at }),
         Report::Heard {
             node: node.clone(),
             proof: Proof::Contact,

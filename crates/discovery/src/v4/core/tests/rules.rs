@@ -604,7 +604,7 @@ fn seeds_bring_their_bonds_with_them() {
     let meta = NodeMeta {
         last_ping: at,
         last_pong: at,
-        find_failures: 0,
+        ..NodeMeta::default()
     };
     bench.core.handle_timeout(bench.now);
     assert!(matches!(
