@@ -105,8 +105,8 @@ impl Mask {
         cipher::StreamCipherCoreWrapper::from_core(core)
     }
 
-    /// Masks or unmasks everything behind the iv in `head`.
-    fn apply(&self, head: &mut [u8]) {
+    /// Masks or unmasks everything behind the iv in `head`, which is its own inverse.
+    pub fn apply(&self, head: &mut [u8]) {
         if let Some((iv, header)) = head.split_first_chunk_mut::<IV>() {
             self.stream(iv).apply_keystream(header);
         }
