@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::cmd::crawl::CrawlArgs;
 use crate::cmd::devnet::DevnetArgs;
 use crate::cmd::enr::EnrCommand;
 use crate::cmd::hello::HelloArgs;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     /// Read or sign Ethereum node records
     #[command(subcommand)]
     Enr(EnrCommand),
+    /// Find all nodes of the network, check each and keep a set of them (nodes.json)
+    Crawl(Box<CrawlArgs>),
     /// Look into sets of nodes (nodes.json) and take parts of them
     #[command(subcommand)]
     Nodeset(NodesetCommand),

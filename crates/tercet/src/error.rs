@@ -44,6 +44,14 @@ pub(crate) enum CliError {
     /// A node set is unusable.
     #[error(transparent)]
     NodeSet(#[from] NodeSetError),
+    /// A crawl without a beginning.
+    #[error(
+        "nobody to ask: give --bootnodes NODE,... or --network NAME, or a node set to go on from"
+    )]
+    NobodyToAsk,
+    /// None of the nodes to begin with answered.
+    #[error("none of the {nodes} nodes to begin with answered")]
+    NobodyAnswered { nodes: usize },
     /// A record cannot be made of what was given.
     #[error("no record can be made of this")]
     Record(#[source] tercet_enode::RecordError),
@@ -209,6 +217,7 @@ impl CliError {
                 | KeyFileError::Exists { .. },
             )
             | Self::OptionsFile(_)
+            | Self::NobodyToAsk
             | Self::NodeSet(
                 NodeSetError::Read { .. }
                 | NodeSetError::Json { .. }

@@ -2,13 +2,14 @@
 //! code. What a command does lives in `cmd`, what it prints in `output`, how it fails in `error`; everything about the
 //! protocols is in the crates.
 
+mod bootnodes;
 mod cli;
 mod cmd;
+mod crawl;
 mod descriptors;
 mod error;
 mod keyfile;
 mod log;
-#[allow(dead_code)] // the crawler, which fills sets, is on its way to it
 mod nodeset;
 mod output;
 mod signals;
@@ -49,6 +50,7 @@ fn run(command: Command, output: Output, progress: &MultiProgress) -> Result<(),
     match command {
         Command::Key(command) => cmd::key::run(command, output),
         Command::Enr(command) => cmd::enr::run(command, output),
+        Command::Crawl(args) => block_on(cmd::crawl::run(*args, output, progress)),
         Command::Nodeset(command) => cmd::nodeset::run(command, output),
         Command::Ping(args) => block_on(cmd::ping::run(args, output)),
         Command::Hello(args) => block_on(cmd::hello::run(args, output)),

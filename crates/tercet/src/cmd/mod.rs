@@ -1,6 +1,7 @@
 //! One module a command, and the few things several commands need.
 #![allow(clippy::disallowed_methods)] // the program is a driver: keys come from the system's randomness
 
+pub(crate) mod crawl;
 pub(crate) mod devnet;
 pub(crate) mod enr;
 pub(crate) mod hello;

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: PingArgs, output: Output) -> Result<(), CliError> 
 }
 
 /// A local address of the family of `ip`, on a free port. Towards this machine only its loopback is opened.
-fn any_port_towards(ip: IpAddr) -> SocketAddr {
+pub(super) fn any_port_towards(ip: IpAddr) -> SocketAddr {
     let local: IpAddr = match ip {
         IpAddr::V4(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -76,7 +76,7 @@ fn any_port_towards(ip: IpAddr) -> SocketAddr {
     SocketAddr::new(local, 0)
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     // Microseconds are as fine as a network measurement gets.
     (time.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -14,7 +14,7 @@ use tercet_enode::{NodeAddress, NodeId, NodeRecord};
 use tercet_machine::UnixTime;
 use thiserror::Error;
 
-pub(crate) use filter::{FilterArgs, NodeFilter};
+pub(crate) use filter::{EthNetworkName, FilterArgs, NodeFilter};
 
 /// A set of nodes, ordered by id, so that equal sets are equal files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -1,0 +1,152 @@
+//! `tercet crawl` over a network of discovery nodes on loopback.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a failed expectation is the test's result
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use common::{bad_input, fails, json, ok};
+use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_enode::SecretKey;
+use tercet_machine::MachineRng;
+use tercet_nodedb::NodeDb;
+
+/// More than a lookup returns, so that the key space has to be cut.
+const NODES: u8 = 24;
+
+/// Nodes that know the first one and have looked themselves up. Even ones say that they serve snap.
+async fn network() -> Vec<Discovery> {
+    let mut nodes: Vec<Discovery> = Vec::new();
+    for seed in 0..NODES {
+        let mut config = DiscoveryConfig::builder()
+            .listen("127.0.0.1:0".parse().unwrap())
+            .bootnodes(
+                nodes
+                    .first()
+                    .map(Discovery::local_node)
+                    .into_iter()
+                    .collect(),
+            );
+        if seed % 2 == 0 {
+            config = config.entry(*b"snap", vec![0xc0]);
+        }
+        let key = SecretKey::generate(&mut MachineRng::from_seed([seed; 32]));
+        let db = NodeDb::memory().unwrap();
+        let node = Discovery::start(config.build().unwrap(), key, db);
+        nodes.push(node.await.unwrap());
+    }
+    for node in &nodes {
+        node.refresh().await.unwrap();
+    }
+    nodes
+}
+
+fn ids(file: &str) -> BTreeSet<String> {
+    let set: serde_json::Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    set.as_object().unwrap().keys().cloned().collect()
+}
+
+#[test]
+fn a_network_is_found_whole_and_found_again() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let nodes = runtime.block_on(network());
+    let all: BTreeSet<String> = nodes
+        .iter()
+        .map(|node| node.local_node().id().to_string())
+        .collect();
+    let boot = nodes[0].local_node().enode_url().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+
+    let file = path("nodes.json");
+    let report = json(&["crawl", &file, "--bootnodes", &boot, "--json"]);
+    assert_eq!(report["complete"], true, "{report}");
+    assert_eq!(report["nodes"], u64::from(NODES), "{report}");
+    assert_eq!(ids(&file), all);
+    let info = json(&["nodeset", "info", &file, "--json"]);
+    assert_eq!(
+        (&info["nodes"], &info["keys"]["snap"]),
+        (&24.into(), &12.into())
+    );
+
+    // The file is enough to go on from, and whoever was checked just now is left alone.
+    let again = json(&["crawl", &file, "--json"]);
+    assert_eq!(
+        (&again["recent"], &again["answered"]),
+        (&24.into(), &0.into())
+    );
+    assert_eq!(ids(&file), all);
+
+    let snap = path("snap.json");
+    ok(&[
+        "crawl",
+        &snap,
+        "--bootnodes",
+        &boot,
+        "--snap",
+        "--parallel",
+        "4",
+    ]);
+    assert_eq!(ids(&snap).len(), 12);
+
+    // Checked long ago: the one that has gone loses half its score, the others gain one.
+    let old = fs::read_to_string(&file).unwrap();
+    let old: String = old
+        .lines()
+        .map(|line| match line.split_once("\"lastCheck\"") {
+            Some((indent, _)) => format!("{indent}\"lastCheck\": \"2020-01-01T00:00:00Z\"\n"),
+            None => format!("{}\n", line.replace("\"score\": 1", "\"score\": 6")),
+        })
+        .collect();
+    fs::write(&file, old).unwrap();
+    let gone = nodes[5].local_node().id().to_string();
+    runtime.block_on(nodes[5].shutdown());
+    let report = json(&["crawl", &file, "--json"]);
+    assert_eq!(
+        (&report["answered"], &report["silent"]),
+        (&23.into(), &1.into())
+    );
+    let set: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    for id in &all {
+        assert_eq!(set[id]["score"], if *id == gone { 3 } else { 7 }, "{id}");
+    }
+}
+
+#[test]
+fn mistakes_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nodes.json");
+    let file = file.to_str().unwrap();
+    bad_input(&["crawl"], "OUT.json");
+    bad_input(&["crawl", file], "--bootnodes");
+    bad_input(&["crawl", file, "--network", "ropsten"], "mainnet");
+    bad_input(&["crawl", file, "--parallel", "0"], "1 to");
+    bad_input(&["crawl", file, "--timeout", "x"], "--timeout");
+    bad_input(
+        &["crawl", file, "--bootnodes", "enode://12@1.2.3.4:5"],
+        "number 1",
+    );
+    // A bound socket that never answers.
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let key = SecretKey::generate(&mut MachineRng::from_seed([9; 32])).public_key();
+    let endpoint = tercet_enode::Endpoint::new(
+        [127, 0, 0, 1].into(),
+        socket.local_addr().unwrap().port(),
+        0,
+    );
+    let silent = tercet_enode::Node::new(key, endpoint)
+        .enode_url()
+        .to_string();
+    fails(
+        &["crawl", file, "--bootnodes", &silent],
+        1,
+        "none of the 1 nodes",
+    );
+    assert!(!std::path::Path::new(file).exists());
+    fs::write(file, "{").unwrap();
+    bad_input(&["crawl", file], "line 1");
+}
