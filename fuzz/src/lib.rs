@@ -18,12 +18,14 @@ mod dns;
 mod eth;
 mod identity;
 mod input;
+mod nodedb;
 mod rlpx;
 
 pub use discovery::{discv4_message, discv4_packet, discv4_session, kademlia_table, lookup};
 pub use dns::dns_entry;
 pub use eth::{chain_folder, eth_message, eth_status};
 pub use identity::{enode_url, enr, enr_entries};
+pub use nodedb::{nodedb_contact, nodedb_row};
 pub use rlpx::{disconnect, hello, rlpx_ack, rlpx_auth, rlpx_frames, rlpx_ingress, rlpx_payload};
 
 /// A fuzz target: the name of its program and of its corpus folder, and what it runs.
@@ -36,6 +38,8 @@ pub const TARGETS: &[Target] = &[
     ("enr", enr),
     ("enr_entries", enr_entries),
     ("enode_url", enode_url),
+    ("nodedb_row", nodedb_row),
+    ("nodedb_contact", nodedb_contact),
     ("discv4_packet", discv4_packet),
     ("discv4_message", discv4_message),
     ("discv4_session", discv4_session),
