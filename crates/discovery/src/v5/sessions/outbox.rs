@@ -202,15 +202,20 @@ impl Outboxes {
         let mut unread = Vec::new();
         let named = match &mut outbox.attempt {
             Attempt::Answering(_) => return Err(SessionDrop::UnaskedChallenge),
-            Attempt::Answered(answer) => {
-                let same = answer.nonce == nonce && answer.challenge == *challenge;
+            Attempt::Answered(answer) if answer.nonce == nonce => {
                 let early = now < answer.sent + REPEAT_AFTER;
-                if !same || early || answer.repeats >= MAX_REPEATS {
+                if answer.challenge != *challenge || early || answer.repeats >= MAX_REPEATS {
                     return Err(SessionDrop::UnaskedChallenge);
                 }
                 answer.repeats += 1;
                 answer.sent = now;
                 Named::Repeat(peer, answer.datagram.clone())
+            }
+            // About a request that came later: the other side has given up that handshake. What went with one is not
+            // remembered by its nonce, so that a request leads to one handshake at most.
+            Attempt::Answered(answer) => {
+                unread.push(answer.nonce);
+                Named::Begin(peer, outbox.key)
             }
             Attempt::None => Named::Begin(peer, outbox.key),
             Attempt::Asked(asked) => {

@@ -227,6 +227,26 @@ fn a_lost_handshake_packet_is_sent_again_when_the_challenge_is() {
 }
 
 #[test]
+fn a_handshake_that_was_given_up_is_followed_by_another() {
+    let mut wire = Wire::new(2);
+    wire.request(0, 1, ping(1));
+    for _ in 0..2 {
+        let datagram = wire.next();
+        wire.deliver(&datagram);
+    }
+    drop(wire.next());
+    wire.wait(Duration::from_millis(900));
+    wire.request(0, 1, ping(2));
+    // It arrives when the challenge is over, and calls forth a new one.
+    wire.wait(Duration::from_millis(100));
+    wire.run();
+    assert_eq!(wire.pongs(0), [2]);
+    assert_eq!(wire.nodes[1].machine.counters().challenges, 2);
+    assert_eq!(wire.nodes[0].machine.queued(), 0);
+    assert!(wire.nodes[0].machine.outboxes.is_clean());
+}
+
+#[test]
 fn a_whoareyou_counts_once_and_only_from_where_the_packet_went() {
     let mut wire = Wire::new(2);
     wire.request(0, 1, ping(1));
