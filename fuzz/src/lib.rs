@@ -14,6 +14,7 @@
 )]
 
 mod discovery;
+mod discv5;
 mod dns;
 mod eth;
 mod identity;
@@ -22,6 +23,7 @@ mod nodedb;
 mod rlpx;
 
 pub use discovery::{discv4_message, discv4_packet, discv4_session, kademlia_table, lookup};
+pub use discv5::{discv5_message, discv5_packet, discv5_session};
 pub use dns::dns_entry;
 pub use eth::{chain_folder, eth_message, eth_status};
 pub use identity::{enode_url, enr, enr_entries};
@@ -43,6 +45,9 @@ pub const TARGETS: &[Target] = &[
     ("discv4_packet", discv4_packet),
     ("discv4_message", discv4_message),
     ("discv4_session", discv4_session),
+    ("discv5_packet", discv5_packet),
+    ("discv5_message", discv5_message),
+    ("discv5_session", discv5_session),
     ("kademlia_table", kademlia_table),
     ("lookup", lookup),
     ("dns_entry", dns_entry),

@@ -1,0 +1,6 @@
+//! The libFuzzer program of the target `discv5_message`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    tercet_fuzz::discv5_message(data);
+});
