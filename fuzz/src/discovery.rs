@@ -3,12 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tercet_discovery::v4::{
-    Command, MAX_CONTACTS, Message, OpId, Target, V4Config, V4Core, V4Input, V4Output, codec,
-};
+use tercet_discovery::v4::{MAX_CONTACTS, Message, codec};
 use tercet_discovery::{
-    ALPHA, BUCKET_SIZE, BUCKETS, Lookup, MAX_QUERIES, MAX_REPLACEMENTS, Proof, RevalidationConfig,
-    Table,
+    ALPHA, BUCKET_SIZE, BUCKETS, Command, CoreConfig, CoreInput, CoreOutput, DiscoveryCore,
+    Fallback, Lookup, MAX_QUERIES, MAX_REPLACEMENTS, OpId, Proof, Protocol, Protocols,
+    RevalidationConfig, Table, Target,
 };
 use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, SecretKey, keccak256};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
@@ -99,6 +98,10 @@ fn node(script: &mut Script<'_>) -> Node {
     Node::from_record(record.unwrap()).unwrap_or_else(|| Node::new(key.public_key(), endpoint))
 }
 
+fn protocol(script: &mut Script<'_>) -> Protocol {
+    [Protocol::V4, Protocol::V5][script.below(2)]
+}
+
 /// Operations on the table.
 pub fn kademlia_table(data: &[u8]) -> bool {
     let local = keys()[0].node_id();
@@ -109,7 +112,11 @@ pub fn kademlia_table(data: &[u8]) -> bool {
     while !script.is_empty() {
         match script.below(7) {
             choice @ 0..=3 => {
-                let proof = [Proof::Hearsay, Proof::Contact, Proof::Answer][choice % 3];
+                let proof = [
+                    Proof::Hearsay,
+                    Proof::Contact,
+                    Proof::Answer(protocol(&mut script)),
+                ][choice % 3];
                 let node = node(&mut script);
                 if choice == 3 {
                     table.add_waiting(now, node, proof);
@@ -127,9 +134,16 @@ pub fn kademlia_table(data: &[u8]) -> bool {
                     checks += 1;
                     assert!(checks <= 2, "one check a list");
                     match script.below(3) {
-                        0 => drop(table.on_check_failed(now, &node.id())),
+                        0 => {
+                            let fallback = Fallback {
+                                protocols: [Protocols::V4, Protocols::ALL][script.below(2)],
+                                endpoint: (script.below(2) == 0)
+                                    .then(|| Endpoint::new([9, 9, 9, script.byte()].into(), 1, 1)),
+                            };
+                            table.on_check_failed(now, &node.id(), protocol(&mut script), fallback);
+                        }
                         1 => table.on_check_skipped(now, &node.id()),
-                        _ => drop(table.add(now, node, Proof::Answer)),
+                        _ => drop(table.add(now, node, Proof::Answer(protocol(&mut script)))),
                     }
                 }
                 assert!(table.deadline().is_none_or(|at| at > now));
@@ -207,7 +221,7 @@ pub fn discv4_session(data: &[u8]) -> bool {
         mono: MonoTime::ZERO,
         unix: UnixTime::from_secs(1_700_000_000),
     };
-    let mut core = V4Core::new(V4Config::new([3; 32]), record.unwrap(), now);
+    let mut core = DiscoveryCore::new(CoreConfig::new([3; 32]), record.unwrap(), now);
     let mut script = Script::new(data);
     let mut sent: Vec<(SocketAddr, Message, codec::Packet)> = Vec::new();
     let mut operations = 0;
@@ -231,13 +245,13 @@ pub fn discv4_session(data: &[u8]) -> bool {
             _ => {
                 operations += 1;
                 let command = match script.below(4) {
-                    0 => Command::Ping(node(&mut script)),
-                    1 => Command::RequestEnr(node(&mut script)),
+                    0 => Command::Ping(node(&mut script), None),
+                    1 => Command::RequestEnr(node(&mut script), None),
                     2 => Command::Lookup(Target::new([script.byte(); 64])),
                     _ => Command::Resolve(node(&mut script)),
                 };
                 let op = OpId(operations);
-                core.handle(now, V4Input::Command { op, command });
+                core.handle(now, CoreInput::Command { op, command });
             }
         }
         drain(&mut core, now, own, &mut sent);
@@ -253,7 +267,7 @@ fn source(script: &mut Script<'_>) -> (&'static SecretKey, SocketAddr) {
     (&keys()[who], SocketAddr::new(ip, 30_303))
 }
 
-fn arrive(core: &mut V4Core, now: Now, script: &mut Script<'_>, len: usize) {
+fn arrive(core: &mut DiscoveryCore, now: Now, script: &mut Script<'_>, len: usize) {
     let (key, from) = source(script);
     let Ok(packet) = codec::decode(&seal(script.take(len))) else {
         return;
@@ -261,7 +275,7 @@ fn arrive(core: &mut V4Core, now: Now, script: &mut Script<'_>, len: usize) {
     let (key, hash, message) = (key.public_key(), packet.hash, packet.message);
     core.handle(
         now,
-        V4Input::Packet {
+        CoreInput::V4Packet {
             from,
             key,
             hash,
@@ -271,7 +285,7 @@ fn arrive(core: &mut V4Core, now: Now, script: &mut Script<'_>, len: usize) {
 }
 
 fn reply(
-    core: &mut V4Core,
+    core: &mut DiscoveryCore,
     now: Now,
     from: SocketAddr,
     message: &Message,
@@ -298,7 +312,7 @@ fn reply(
     let hash = packet.hash;
     core.handle(
         now,
-        V4Input::Packet {
+        CoreInput::V4Packet {
             from,
             key,
             hash,
@@ -308,7 +322,7 @@ fn reply(
 }
 
 fn drain(
-    core: &mut V4Core,
+    core: &mut DiscoveryCore,
     now: Now,
     own: &SecretKey,
     sent: &mut Vec<(SocketAddr, Message, codec::Packet)>,
@@ -318,11 +332,11 @@ fn drain(
         outputs += 1;
         assert!(outputs <= MAX_OUTPUTS);
         match output {
-            V4Output::Send { to, message, token } => {
+            CoreOutput::V4Send { to, message, token } => {
                 let (bytes, hash) = codec::encode(own, &message);
                 assert!(bytes.len() <= codec::MAX_PACKET);
                 if let Some(token) = token {
-                    core.handle(now, V4Input::Sent { token, hash });
+                    core.handle(now, CoreInput::V4Sent { token, hash });
                 }
                 let key = own.public_key();
                 let packet = codec::Packet {
@@ -333,8 +347,8 @@ fn drain(
                 sent.push((to, message, packet));
                 sent.truncate(64);
             }
-            V4Output::LoadSeeds { .. } => core.handle(now, V4Input::Seeds(Vec::new())),
-            V4Output::Write(_) | V4Output::Done { .. } => {}
+            CoreOutput::LoadSeeds { .. } => core.handle(now, CoreInput::Seeds(Vec::new())),
+            _ => {}
         }
     }
 }

@@ -16,9 +16,8 @@ use criterion::Criterion;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Message as Digest, SECP256K1};
 use tercet_discovery::v4::codec::{self, UnverifiedPacket};
-use tercet_discovery::v4::{
-    Message, Ping, Pong, V4Config, V4Core, V4Input, V4Output, WireEndpoint,
-};
+use tercet_discovery::v4::{Message, Ping, Pong, WireEndpoint};
+use tercet_discovery::{CoreConfig, CoreInput, CoreOutput, DiscoveryCore};
 use tercet_enode::{NodeRecord, SecretKey};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
 
@@ -32,7 +31,7 @@ const NOW: Now = Now {
 
 struct Node {
     key: SecretKey,
-    core: V4Core,
+    core: DiscoveryCore,
     sender: SocketAddr,
     ping: Bytes,
 }
@@ -48,10 +47,10 @@ impl Node {
             .udp(30303)
             .sign(&key)
             .unwrap();
-        let mut core = V4Core::new(V4Config::new([2; 32]), record, NOW);
+        let mut core = DiscoveryCore::new(CoreConfig::new([2; 32]), record, NOW);
         // Its first refresh, over before it has begun.
         core.handle_timeout(NOW);
-        core.handle(NOW, V4Input::Seeds(Vec::new()));
+        core.handle(NOW, CoreInput::Seeds(Vec::new()));
         while core.poll().is_some() {}
         // On the LAN, so that thousands of pings a second are not throttled.
         let sender: SocketAddr = "10.0.0.2:30303".parse().unwrap();
@@ -98,7 +97,7 @@ impl Node {
         let from = self.sender;
         self.core.handle(
             NOW,
-            V4Input::Packet {
+            CoreInput::V4Packet {
                 from,
                 key: packet.key,
                 hash: packet.hash,
@@ -107,10 +106,10 @@ impl Node {
         );
         let mut sent = Vec::new();
         while let Some(output) = self.core.poll() {
-            if let V4Output::Send { message, token, .. } = output {
+            if let CoreOutput::V4Send { message, token, .. } = output {
                 let (datagram, hash) = codec::encode(&self.key, &message);
                 if let Some(token) = token {
-                    self.core.handle(NOW, V4Input::Sent { token, hash });
+                    self.core.handle(NOW, CoreInput::V4Sent { token, hash });
                 }
                 sent.push((datagram, hash));
             }

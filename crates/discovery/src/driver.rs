@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::core::{
+    Command, CoreInput, CoreOutput, DiscoveryCore, MAX_OPS, OpId, Reply, RequestError,
+};
 use crate::engine::Protocol;
 use crate::kad::TableSnapshot;
 use crate::local::{EntryError, LocalNode};
@@ -22,14 +25,11 @@ use crate::metrics::DiscoveryMetrics;
 use crate::mux::Demux;
 use crate::pool::{Entered, INLINE, Job, Lanes, Pool};
 use crate::socket::Sockets;
+use crate::v4::MessageKind;
 use crate::v4::codec::{self, DecodeError, Packet, UnverifiedPacket};
-use crate::v4::{Command, MessageKind, OpId, Reply, RequestError, V4Core, V4Input, V4Output};
 
 /// Datagrams read in one turn, so that timers and callers get theirs.
 const MAX_READS: usize = 64;
-
-/// Operations under way for callers; each is one of the machine's, which has tighter limits of its own.
-pub const MAX_OPS: usize = 1024;
 
 /// What a handle asks for.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(crate) struct Driver {
     pub(crate) pool: Pool<UnverifiedPacket>,
     /// Datagrams that wait for the check of an earlier one from the same source.
     pub(crate) lanes: Lanes<BytesMut>,
-    pub(crate) core: V4Core,
+    pub(crate) core: DiscoveryCore,
     pub(crate) local: LocalNode,
     pub(crate) db: NodeDb,
     pub(crate) clock: Clock,
@@ -130,7 +130,7 @@ impl Driver {
                 Event::Request(Some(request)) => self.on_request(&mut state, request),
                 Event::Seeds(seeds) => {
                     state.seeds = None;
-                    self.core.handle(self.clock.now(), V4Input::Seeds(seeds));
+                    self.core.handle(self.clock.now(), CoreInput::Seeds(seeds));
                 }
                 Event::Writable(ready) => match ready {
                     Ok(()) => {} // every turn begins with it
@@ -151,7 +151,7 @@ impl Driver {
                 },
             }
         }
-        self.core.handle(self.clock.now(), V4Input::Close);
+        self.core.handle(self.clock.now(), CoreInput::Close);
         self.drain(&mut state);
         self.sockets.flush(&mut state.metrics);
         self.publish(&mut state);
@@ -225,7 +225,7 @@ impl Driver {
     ) -> Option<UnverifiedPacket> {
         match checked {
             Ok(packet) => {
-                let input = V4Input::Packet {
+                let input = CoreInput::V4Packet {
                     from,
                     key: packet.key,
                     hash: packet.hash,
@@ -264,16 +264,22 @@ impl Driver {
     fn drain(&mut self, state: &mut State) {
         while let Some(output) = self.core.poll() {
             match output {
-                V4Output::Send { to, message, token } => {
+                CoreOutput::V4Send { to, message, token } => {
                     let (datagram, hash) = codec::encode(self.local.key(), &message);
                     if let Some(token) = token {
                         self.core
-                            .handle(self.clock.now(), V4Input::Sent { token, hash });
+                            .handle(self.clock.now(), CoreInput::V4Sent { token, hash });
                     }
                     self.sockets.send(to, datagram, &mut state.metrics);
                 }
-                V4Output::Write(write) => self.write(state, write),
-                V4Output::LoadSeeds { count, max_age } => {
+                // discv4 alone is switched on, and nothing heeds votes yet.
+                CoreOutput::V5Send { .. }
+                | CoreOutput::TalkRequest { .. }
+                | CoreOutput::Vote { .. }
+                | CoreOutput::Unsolicited { .. }
+                | CoreOutput::Expired => {}
+                CoreOutput::Write(write) => self.write(state, write),
+                CoreOutput::LoadSeeds { count, max_age } => {
                     let mut exclude: Vec<_> = self
                         .core
                         .snapshot()
@@ -292,7 +298,7 @@ impl Driver {
                         db.seeds(&query, &mut rng)
                     }));
                 }
-                V4Output::Done { op, result } => {
+                CoreOutput::Done { op, result } => {
                     if let Some(reply) = state.ops.remove(&op) {
                         // A caller that has gone away does not want it any more.
                         drop(reply.send(result));
@@ -320,7 +326,7 @@ impl Driver {
                 state.next_op += 1;
                 state.ops.insert(op, reply);
                 self.core
-                    .handle(self.clock.now(), V4Input::Command { op, command });
+                    .handle(self.clock.now(), CoreInput::Command { op, command });
             }
             Request::SetEntry { key, rlp, reply } => {
                 let changed = self.local.set_entry(key, rlp);
@@ -348,7 +354,7 @@ impl Driver {
                 },
             );
             self.core
-                .handle(self.clock.now(), V4Input::LocalRecord(record.clone()));
+                .handle(self.clock.now(), CoreInput::LocalRecord(record.clone()));
             self.published.record.send_replace(record);
         }
         Ok(())
@@ -361,7 +367,7 @@ impl Driver {
                 .table
                 .send_replace(Arc::new(self.core.snapshot()));
         }
-        state.metrics.v4 = self.core.counters();
+        state.metrics.core = self.core.counters();
         state.metrics.out_queued = self.sockets.queued();
         state.metrics.checks_under_way = self.pool.under_way();
         state.metrics.lanes_waiting = self.lanes.waiting();

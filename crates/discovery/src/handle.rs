@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::DiscoveryConfig;
+use crate::core::{Command, CoreConfig, DiscoveryCore, Found, Reply, RequestError};
 use crate::driver::{Driver, Published, Request};
+use crate::engine::{PongInfo, Protocols};
 use crate::error::StartError;
 use crate::iter::RandomNodes;
 use crate::kad::TableSnapshot;
@@ -24,7 +26,7 @@ use crate::metrics::DiscoveryMetrics;
 use crate::mux::Demux;
 use crate::pool::{Lanes, Pool};
 use crate::socket::Sockets;
-use crate::v4::{Command, Found, PongInfo, Reply, RequestError, Target, V4Config, V4Core};
+use crate::target::Target;
 
 /// Requests waiting for the driver; a further one is [`RequestError::Busy`].
 pub const MAX_REQUESTS: usize = 64;
@@ -79,14 +81,15 @@ impl Discovery {
         if let Err(error) = saved {
             tracing::warn!(%error, "the record's sequence number is not saved");
         }
-        let core_config = V4Config {
+        let core_config = CoreConfig {
             bootnodes: config.bootnodes,
             netrestrict: config.netrestrict,
             refresh_interval: config.refresh_interval,
             reply_timeout: config.reply_timeout,
-            ..V4Config::new(rand::RngExt::random(&mut rng))
+            protocols: Protocols::V4,
+            ..CoreConfig::new(rand::RngExt::random(&mut rng))
         };
-        let core = V4Core::new(core_config, record.clone(), now);
+        let core = DiscoveryCore::new(core_config, record.clone(), now);
         let (request_tx, request_rx) = mpsc::channel(MAX_REQUESTS);
         let (record_tx, record_rx) = watch::channel(record.clone());
         let (table_tx, table_rx) = watch::channel(Arc::new(core.snapshot()));
@@ -193,7 +196,7 @@ impl Discovery {
     /// # Errors
     /// See [`RequestError`].
     pub async fn ping(&self, node: Node) -> Result<PongInfo, RequestError> {
-        match self.run(Command::Ping(node)).await? {
+        match self.run(Command::Ping(node, None)).await? {
             Reply::Pong(pong) => Ok(pong),
             _ => Err(RequestError::Closed),
         }
@@ -204,7 +207,7 @@ impl Discovery {
     /// # Errors
     /// See [`RequestError`].
     pub async fn request_enr(&self, node: Node) -> Result<NodeRecord, RequestError> {
-        match self.run(Command::RequestEnr(node)).await? {
+        match self.run(Command::RequestEnr(node, None)).await? {
             Reply::Record(record) => Ok(record),
             _ => Err(RequestError::Closed),
         }

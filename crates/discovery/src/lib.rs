@@ -4,7 +4,7 @@
 //! The table and the lookup know no protocol:
 //!
 //! ```
-//! use tercet_discovery::{Added, Lookup, Proof, RevalidationConfig, Table};
+//! use tercet_discovery::{Added, Lookup, Proof, Protocol, RevalidationConfig, Table};
 //! use tercet_enode::{Endpoint, Node, SecretKey};
 //! use tercet_machine::{MachineRng, MonoTime};
 //!
@@ -12,9 +12,9 @@
 //! let mut node = |n| Node::new(SecretKey::generate(&mut rng).public_key(), Endpoint::new([10, 0, 0, n].into(), 30303, 30303));
 //! let (own, other) = (node(1), node(2));
 //! let mut table = Table::new(own.id(), RevalidationConfig::default(), MachineRng::from_seed([8; 32]));
-//! assert_eq!(table.add(MonoTime::ZERO, other.clone(), Proof::Answer), Added::Inserted);
+//! assert_eq!(table.add(MonoTime::ZERO, other.clone(), Proof::Answer(Protocol::V4)), Added::Inserted);
 //!
-//! let start = table.closest(&own.id(), 16, |_, live| live);
+//! let start = table.closest(&own.id(), 16, |_, live| !live.is_empty());
 //! let mut lookup = Lookup::new(own.id(), own.id(), start);
 //! assert_eq!(lookup.next_query(), Some(other.clone()));
 //! lookup.on_answer(&other.id());
@@ -24,9 +24,10 @@
 #[cfg(feature = "tokio")]
 mod config;
 pub mod dns;
+mod core;
 #[cfg(feature = "tokio")]
 mod driver;
-#[allow(dead_code, unreachable_pub)] // the core and the engines are on their way to it
+#[allow(dead_code)] // discv5's engine is on its way to it
 mod engine;
 #[cfg(feature = "tokio")]
 mod error;
@@ -46,10 +47,12 @@ mod mux;
 mod ntp;
 #[cfg(feature = "tokio")]
 mod pool;
+mod policy;
 #[allow(dead_code)]
 mod reach;
 #[cfg(feature = "tokio")]
 mod socket;
+mod target;
 #[cfg(all(feature = "tokio", feature = "serde"))]
 mod text;
 pub mod v4;
@@ -59,8 +62,12 @@ mod vote;
 
 #[cfg(feature = "tokio")]
 pub use config::{ConfigError, DiscoveryConfig, DiscoveryConfigBuilder};
-#[cfg(feature = "tokio")]
-pub use driver::MAX_OPS;
+pub use core::{
+    Command, CoreConfig, CoreCounters, CoreInput, CoreOutput, DiscoveryCore, FindTarget, Found,
+    MAX_CLAIMS, MAX_LOOKUPS, MAX_OPS, MAX_REPEATS, OpId, Refused, Reply, RequestError,
+    SOURCE_BURST, SOURCE_RATE, SUSPICION_COOLDOWN, SUSPICIOUS,
+};
+pub use engine::{PongInfo, Protocol, Protocols};
 #[cfg(feature = "tokio")]
 pub use error::StartError;
 #[cfg(feature = "tokio")]
@@ -72,17 +79,19 @@ pub use iter::{
     prefetched,
 };
 pub use kad::{
-    ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, EntrySnapshot, Lookup,
-    MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES, MAX_REPLACEMENTS, Proof,
-    Refusal, RevalidationConfig, RevalidationList, SubnetLimits, TABLE_LIMITS, Table,
+    ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, CheckFailed, EntrySnapshot,
+    Fallback, Lookup, MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES,
+    MAX_REPLACEMENTS, Proof, Refusal, RevalidationConfig, RevalidationList, Standing, SubnetLimits,
+    TABLE_LIMITS, Table,
     TableSnapshot,
 };
 pub use local::EntryError;
 #[cfg(feature = "tokio")]
 pub use metrics::DiscoveryMetrics;
+pub use policy::Families;
 #[cfg(feature = "tokio")]
 pub use socket::MAX_QUEUED;
-pub use v4::{PongInfo, RequestError, Target};
+pub use target::Target;
 
 #[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]

@@ -1,13 +1,13 @@
 //! What the driver counts, as one plain value.
 
-use crate::v4::V4Counters;
+use crate::core::CoreCounters;
 
 /// Counts since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct DiscoveryMetrics {
-    /// What the discv4 machine counted.
-    pub v4: V4Counters,
+    /// What the machine counted.
+    pub core: CoreCounters,
     /// Datagrams read.
     pub datagrams_in: u64,
     /// Bytes in them.

@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
     use crate::v4::codec::{self, UnverifiedPacket};
-    use crate::v4::{FindNode, Message, Target};
+    use crate::v4::{FindNode, Message, WireTarget};
 
     /// A packet's bytes with the header masked for `to`, as the specification says it: one CTR stream over the header.
     fn v5_packet(to: &NodeId, iv: [u8; 16], version: u16, rest: &[u8]) -> Vec<u8> {
@@ -95,7 +95,7 @@ mod tests {
         fn a_discv4_packet_is_discv4s(local: [u8; 32], seed: [u8; 32], target: [u8; 32], expiration: u64) {
             let mut rng = MachineRng::from_seed(seed);
             let key = SecretKey::generate(&mut rng);
-            let target = Target::from(SecretKey::generate(&mut MachineRng::from_seed(target)).public_key());
+            let target = WireTarget::from(SecretKey::generate(&mut MachineRng::from_seed(target)).public_key());
             let (packet, _): (Bytes, _) = codec::encode(&key, &Message::FindNode(FindNode { target, expiration }));
             prop_assert!(UnverifiedPacket::parse(&packet).is_ok());
             prop_assert_eq!(Demux::new(&NodeId::from(local)).protocol(&packet), Protocol::V4);

@@ -17,11 +17,12 @@ use proptest::prelude::*;
 use tercet_discovery::v4::codec::{MAX_PACKET, decode, encode};
 use tercet_discovery::v4::{
     EnrRequest, EnrResponse, FindNode, MAX_NEIGHBORS_PER_PACKET, Message, Neighbor, Neighbors,
-    PacketHash, Ping, Pong, Target, WireEndpoint,
+    PacketHash, Ping, Pong, WireEndpoint, WireTarget,
 };
 use tercet_discovery::{
-    ALPHA, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, Lookup, MAX_CANDIDATES, MAX_QUERIES,
-    MAX_REPLACEMENTS, Proof, RevalidationConfig, TABLE_LIMITS, Table, TableSnapshot,
+    ALPHA, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, CheckFailed, Fallback, Lookup, MAX_CANDIDATES,
+    MAX_QUERIES, MAX_REPLACEMENTS, Proof, Protocol, Protocols, RevalidationConfig, Standing,
+    TABLE_LIMITS, Table, TableSnapshot,
 };
 use tercet_enode::{AddressClass, Endpoint, Node, NodeId, NodeRecord, PublicKey, SecretKey};
 use tercet_machine::{MachineRng, MonoTime, Subnet};
@@ -81,7 +82,7 @@ fn message() -> impl Strategy<Value = Message> {
         ),
         (vec(any::<u8>(), 64), any::<u64>()).prop_map(|(target, expiration)| {
             Message::FindNode(FindNode {
-                target: Target::new(target.try_into().unwrap()),
+                target: WireTarget::new(target.try_into().unwrap()),
                 expiration,
             })
         }),
@@ -156,17 +157,47 @@ enum Op {
     AddWaiting(usize, u8),
     Fill,
     Remove(usize),
-    CheckFailed(usize),
+    CheckFailed(usize, Protocol, bool),
     CheckSkipped(usize),
     Wait(u16),
     Save,
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    prop_oneof![Just(Protocol::V4), Just(Protocol::V5)]
+}
+
+/// A protocol over which a node never answered costs it nothing over which it does.
+fn check_standing(
+    table: &Table,
+    id: &NodeId,
+    protocol: Protocol,
+    before: Option<Standing>,
+    failed: CheckFailed,
+) {
+    let after = table.standing(id);
+    let Some(before) = before else {
+        assert_eq!((failed, after), (CheckFailed::Gone, None));
+        return;
+    };
+    assert_eq!(failed == CheckFailed::Gone, after.is_none());
+    let others = before.live.without(protocol);
+    if !others.is_empty() {
+        let after = after.expect("alive over another protocol");
+        assert!(others.but(after.live).is_empty());
+        if !before.live.contains(protocol) {
+            assert_eq!((after.live, after.checks), (before.live, before.checks));
+            assert!(after.silent.contains(protocol));
+        }
+    }
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let proof = prop_oneof![
         Just(Proof::Hearsay),
         Just(Proof::Contact),
-        Just(Proof::Answer)
+        Just(Proof::Answer(Protocol::V4)),
+        Just(Proof::Answer(Protocol::V5))
     ];
     let node = || 0usize..1200;
     prop_oneof![
@@ -174,7 +205,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (node(), any::<u8>()).prop_map(|(node, place)| Op::AddWaiting(node, place)),
         1 => Just(Op::Fill),
         3 => node().prop_map(Op::Remove),
-        2 => node().prop_map(Op::CheckFailed),
+        4 => (node(), protocol(), any::<bool>()).prop_map(|(node, protocol, all)| Op::CheckFailed(node, protocol, all)),
         1 => node().prop_map(Op::CheckSkipped),
         2 => any::<u16>().prop_map(Op::Wait),
         1 => Just(Op::Save),
@@ -260,10 +291,19 @@ proptest! {
             let before = table.version();
             match op {
                 Op::Add(n, at, proof) => { table.add(now, place(n, at), proof); }
-                Op::AddWaiting(n, at) => { table.add_waiting(now, place(n, at), Proof::Answer); }
+                Op::AddWaiting(n, at) => { table.add_waiting(now, place(n, at), Proof::Answer(Protocol::V4)); }
                 Op::Fill => table.fill(now),
                 Op::Remove(n) => { table.remove(now, &public(n).node_id()); }
-                Op::CheckFailed(n) => { table.on_check_failed(now, &public(n).node_id()); }
+                Op::CheckFailed(n, protocol, all) => {
+                    let other = Endpoint::new([0x2a00, 0, 0, n as u16 % 3, 0, 0, 0, 9].into(), 30303, 0);
+                    let fallback = Fallback {
+                        protocols: if all { Protocols::ALL } else { protocol.into() },
+                        endpoint: all.then_some(other),
+                    };
+                    let before = table.standing(&public(n).node_id());
+                    let failed = table.on_check_failed(now, &public(n).node_id(), protocol, fallback);
+                    check_standing(&table, &public(n).node_id(), protocol, before, failed);
+                }
                 Op::CheckSkipped(n) => table.on_check_skipped(now, &public(n).node_id()),
                 Op::Wait(millis) => {
                     now = now + Duration::from_millis(millis.into());
@@ -358,7 +398,7 @@ fn bounds_are_reached() {
                 public(n),
                 Endpoint::new(Ipv4Addr::LOCALHOST.into(), 30303, 0),
             ),
-            Proof::Answer,
+            Proof::Answer(Protocol::V4),
         );
     }
     let snapshot = table.snapshot();

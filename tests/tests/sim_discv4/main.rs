@@ -18,7 +18,7 @@ use std::time::Duration;
 use network::Network;
 use quality::{LookupQuality, TableQuality};
 use rand::RngExt;
-use tercet_discovery::v4::OpId;
+use tercet_discovery::OpId;
 use tercet_sim::{Counts, TraceHash};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tercet_discovery::TableSnapshot;
-use tercet_discovery::v4::{
-    Command, Found, Message, OpId, PacketHash, Reply, RequestError, Target, V4Config, V4Core,
-    V4Input, V4Output,
+use tercet_discovery::v4::{Message, PacketHash};
+use tercet_discovery::{
+    Command, CoreConfig, CoreInput, CoreOutput, DiscoveryCore, Found, OpId, Protocols, Reply,
+    RequestError, Target,
 };
 use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, PublicKey, SecretKey};
 use tercet_machine::{MachineRng, Now};
@@ -90,10 +91,10 @@ impl Wire {
 }
 
 impl Adapter for Wire {
-    type Machine = V4Core;
+    type Machine = DiscoveryCore;
     type Packet = Datagram;
 
-    fn deliver(&mut self, _: Now, event: Event<Datagram>) -> Option<V4Input> {
+    fn deliver(&mut self, _: Now, event: Event<Datagram>) -> Option<CoreInput> {
         let Event::Datagram {
             from,
             packet: Datagram { key, hash, message },
@@ -102,7 +103,7 @@ impl Adapter for Wire {
             return None;
         };
         self.watch(&key, &message);
-        Some(V4Input::Packet {
+        Some(CoreInput::V4Packet {
             from,
             key,
             hash,
@@ -110,13 +111,13 @@ impl Adapter for Wire {
         })
     }
 
-    fn act(&mut self, now: Now, output: V4Output, actions: &mut Actions<Datagram, V4Input>) {
+    fn act(&mut self, now: Now, output: CoreOutput, actions: &mut Actions<Datagram, CoreInput>) {
         match output {
-            V4Output::Send { to, message, token } => {
+            CoreOutput::V4Send { to, message, token } => {
                 self.sent[message.kind() as usize] += 1;
                 let hash = self.hash();
                 if let Some(token) = token {
-                    actions.input(V4Input::Sent { token, hash });
+                    actions.input(CoreInput::V4Sent { token, hash });
                 }
                 actions.send(
                     to,
@@ -127,19 +128,20 @@ impl Adapter for Wire {
                     },
                 );
             }
-            V4Output::Write(write) => drop(self.store.apply(now.unix, &[write]).unwrap()),
-            V4Output::LoadSeeds { count, max_age } => {
+            CoreOutput::Write(write) => drop(self.store.apply(now.unix, &[write]).unwrap()),
+            CoreOutput::LoadSeeds { count, max_age } => {
                 let query = SeedQuery {
                     count,
                     max_age,
                     now: now.unix,
                     exclude: vec![],
                 };
-                actions.input(V4Input::Seeds(
+                actions.input(CoreInput::Seeds(
                     self.store.seeds(&query, &mut self.rng).unwrap(),
                 ));
             }
-            V4Output::Done { op, result } => drop(self.done.insert(op, result)),
+            CoreOutput::Done { op, result } => drop(self.done.insert(op, result)),
+            _ => {}
         }
     }
 }
@@ -249,9 +251,10 @@ impl Network {
             sent: [0; 7],
             depths: None,
         };
-        let mut config = V4Config::new(self.sim.rng().random());
+        let mut config = CoreConfig::new(self.sim.rng().random());
         config.bootnodes = bootnodes;
-        let core = V4Core::new(config, record, self.sim.now());
+        config.protocols = Protocols::V4;
+        let core = DiscoveryCore::new(config, record, self.sim.now());
         let at = Place::public(SocketAddr::new(ip, udp));
         self.members[index].place = Some(self.sim.add_node(at, wire, core).unwrap());
     }
@@ -340,7 +343,7 @@ impl Network {
         self.next_op += 1;
         let place = self.members[index].place.expect("it runs");
         self.sim
-            .input(place, V4Input::Command { op, command })
+            .input(place, CoreInput::Command { op, command })
             .unwrap();
         op
     }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rand::RngExt;
-use tercet_discovery::BUCKET_SIZE;
-use tercet_discovery::v4::Target;
+use tercet_discovery::{BUCKET_SIZE, Target};
 use tercet_enode::Node;
 
 use crate::network::Network;

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::walk::Walk;
+use crate::core::{Found, RequestError};
 use crate::handle::Discovery;
 use crate::kad::TableSnapshot;
-use crate::v4::{Found, RequestError};
 
 /// Lookups of one walk at a time, unless said otherwise: as many as the core's refresh runs.
 pub const DEFAULT_LOOKUPS: usize = 3;

@@ -12,8 +12,8 @@ use rand::seq::SliceRandom;
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{BoundedLru, KeyedState, MachineRng, MonoTime};
 
+use crate::core::Found;
 use crate::kad::TableSnapshot;
-use crate::v4::Found;
 
 /// A node is not handed out again before this. Dialling it again sooner would be refused (peers throttle repeated
 /// connections for 30 s).

@@ -8,6 +8,7 @@ use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::MonoTime;
 
 use super::revalidate::RevalidationList;
+use crate::engine::{Protocol, Protocols};
 
 /// Nodes in a bucket: Kademlia's k.
 pub const BUCKET_SIZE: usize = 16;
@@ -22,8 +23,8 @@ pub enum Proof {
     Hearsay,
     /// It has sent a packet from an address it had proven before.
     Contact,
-    /// It has just answered a ping at this endpoint.
-    Answer,
+    /// It has just answered a ping at this endpoint over this protocol.
+    Answer(Protocol),
 }
 
 /// A node in the table and what is known about it.
@@ -32,8 +33,14 @@ pub(super) struct Entry {
     pub(super) node: Node,
     /// When it came into the bucket.
     pub(super) added: MonoTime,
-    /// It has answered a ping at its present endpoint; only then is it told to others.
-    pub(super) live: bool,
+    /// The protocols over which it has answered a ping at its present endpoint; only over those is it told to others.
+    pub(super) live: Protocols,
+    /// Those over which it has not answered one and never did at this endpoint, as far as this is remembered.
+    pub(super) silent: Protocols,
+    /// Questions of lookups in a row that it has not answered.
+    pub(super) find_failures: u32,
+    /// It is at the other one of its record's addresses because the first was silent, and has not answered there yet.
+    pub(super) elsewhere: bool,
     /// Credit of answered checks; a failure divides it by three.
     pub(super) checks: u32,
     pub(super) list: RevalidationList,
@@ -48,7 +55,10 @@ impl Entry {
         Self {
             node,
             added,
-            live: false,
+            live: Protocols::NONE,
+            silent: Protocols::NONE,
+            find_failures: 0,
+            elsewhere: false,
             checks: 0,
             list: RevalidationList::Fast,
             checking: false,
@@ -56,8 +66,14 @@ impl Entry {
         }
     }
 
-    pub(super) fn prove(&mut self) {
-        self.live = true;
+    pub(super) fn is_live(&self) -> bool {
+        !self.live.is_empty()
+    }
+
+    pub(super) fn prove(&mut self, protocol: Protocol) {
+        self.live = self.live.with(protocol);
+        self.silent = self.silent.without(protocol);
+        self.elsewhere = false;
         self.checks = self.checks.saturating_add(1);
         self.list = RevalidationList::Slow;
         self.checking = false;
@@ -79,6 +95,12 @@ impl Bucket {
 
     pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| entry.node.id() == *id)
+    }
+
+    pub(super) fn replacement(&self, id: &NodeId) -> Option<&Entry> {
+        self.replacements
+            .iter()
+            .find(|entry| entry.node.id() == *id)
     }
 
     pub(super) fn replacement_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
@@ -140,7 +162,13 @@ pub(super) fn merge(old: &Entry, new: &Node, proof: Proof) -> Node {
         None
     };
     let (was, is) = (*old.node.endpoint(), *new.endpoint());
-    let keep = proof == Proof::Hearsay && (old.live || newer.is_none());
+    // A node with both families comes from either; the one that works is kept until it stops.
+    let other_family = was.ip.is_ipv4() != is.ip.is_ipv4();
+    let keep = if proof == Proof::Hearsay {
+        old.is_live() || newer.is_none()
+    } else {
+        old.is_live() && other_family
+    };
     let mut endpoint = if keep { was } else { is };
     if endpoint.ip == is.ip && is.tcp != 0 && (proof != Proof::Hearsay || newer.is_some()) {
         endpoint.tcp = is.tcp;

@@ -13,4 +13,4 @@ pub use filter::{BUCKET_LIMITS, SubnetLimits, TABLE_LIMITS};
 pub use lookup::{ALPHA, Lookup, MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES};
 pub use revalidate::{RevalidationConfig, RevalidationList};
 pub use snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
-pub use table::{Added, BUCKETS, Refusal, Table};
+pub use table::{Added, BUCKETS, CheckFailed, Fallback, Refusal, Standing, Table};

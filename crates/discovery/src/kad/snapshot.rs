@@ -4,6 +4,7 @@ use tercet_enode::{Node, NodeId};
 use tercet_machine::MonoTime;
 
 use super::revalidate::RevalidationList;
+use crate::engine::Protocols;
 
 /// A node in a [`TableSnapshot`].
 #[derive(Clone, Debug)]
@@ -11,8 +12,10 @@ use super::revalidate::RevalidationList;
 pub struct EntrySnapshot {
     /// The node with its newest known record.
     pub node: Node,
-    /// It has answered a ping at this endpoint.
+    /// It has answered a ping at this endpoint, over one protocol at least.
     pub live: bool,
+    /// The protocols over which it has.
+    pub protocols: Protocols,
     /// Its credit of answered checks; a missed one divides it by three, and at 0 the node goes.
     pub checks: u32,
     /// When it came into the bucket, on the machine's clock.

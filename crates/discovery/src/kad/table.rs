@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use tercet_enode::{Node, NodeId};
+use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
 use super::bucket::{Bucket, Entry, Proof, merge};
 use super::filter::{BUCKET_LIMITS, TABLE_LIMITS};
 use super::revalidate::{Census, RevalidationConfig, RevalidationList, Schedule};
 use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+use crate::engine::{Protocol, Protocols};
 
 /// Buckets: `256 / 15`, as in geth. Sixteen hold one log distance each, 241 to 256; the first holds everything
 /// nearer, which in any real network is nobody.
@@ -46,6 +47,37 @@ pub enum Refusal {
     Own,
     /// Its network has its share of the bucket or the table.
     Subnet,
+}
+
+/// What is known of how a node of the table answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Standing {
+    /// The protocols over which it has answered at its present endpoint.
+    pub live: Protocols,
+    /// Those over which it was asked there and never answered.
+    pub silent: Protocols,
+    /// Its credit of answered checks.
+    pub checks: u32,
+}
+
+/// What else can be tried with a node that did not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fallback {
+    /// Every protocol it may be asked over.
+    pub protocols: Protocols,
+    /// Its record's address in the other family.
+    pub endpoint: Option<Endpoint>,
+}
+
+/// What became of a node that did not answer a check.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckFailed {
+    /// It keeps its place, if with less credit.
+    Kept,
+    /// It has not been tried in every way: check it at once again, over a protocol not known to be silent.
+    Retry,
+    /// It has lost its place.
+    Gone,
 }
 
 /// See the module's documentation.
@@ -89,7 +121,7 @@ impl Table {
     /// Nodes that have answered a ping at their endpoint.
     #[must_use]
     pub fn live_len(&self) -> usize {
-        self.entries().filter(|entry| entry.live).count()
+        self.entries().filter(|entry| entry.is_live()).count()
     }
 
     /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
@@ -110,14 +142,54 @@ impl Table {
         self.bucket(id).map_or(0, |bucket| bucket.entries.len())
     }
 
-    /// The `n` nodes closest to `target`, closest first, of those that `keep`, given the node and whether it
+    /// What is known of this node in a bucket or, if there is none, waiting for a place.
+    #[must_use]
+    pub fn known(&self, id: &NodeId) -> Option<&Node> {
+        let bucket = self.bucket(id)?;
+        let entry = bucket.get(id).or_else(|| bucket.replacement(id))?;
+        Some(&entry.node)
+    }
+
+    /// How the node with this id answers, if a bucket holds it.
+    #[must_use]
+    pub fn standing(&self, id: &NodeId) -> Option<Standing> {
+        let entry = self.bucket(id)?.get(id)?;
+        Some(Standing {
+            live: entry.live,
+            silent: entry.silent,
+            checks: entry.checks,
+        })
+    }
+
+    /// Nodes at exactly these log distances from this one that are live over discv5 and have a record, with their distance;
+    /// in no order that means anything. The first bucket holds many distances: only those asked for are given.
+    pub fn at_distances<'a>(
+        &'a self,
+        distances: &'a [u16],
+    ) -> impl Iterator<Item = (u16, &'a Node)> {
+        let wanted = |at: usize| {
+            distances.iter().any(|distance| {
+                *distance > 0 && usize::from(distance.saturating_sub(NEAREST)) == at
+            })
+        };
+        self.buckets
+            .iter()
+            .enumerate()
+            .filter(move |(at, _)| wanted(*at))
+            .flat_map(|(_, bucket)| &bucket.entries)
+            .filter(|entry| entry.live.contains(Protocol::V5) && entry.node.record().is_some())
+            .map(|entry| (self.local.log_distance(&entry.node.id()), &entry.node))
+            .filter(|(distance, _)| distances.contains(distance))
+    }
+
+    /// The `n` nodes closest to `target`, closest first, of those that `keep`, given the node and the protocols over which it
     /// has answered a ping, lets through.
     #[must_use]
     pub fn closest(
         &self,
         target: &NodeId,
         n: usize,
-        keep: impl Fn(&Node, bool) -> bool,
+        keep: impl Fn(&Node, Protocols) -> bool,
     ) -> Vec<Node> {
         let mut closest: Vec<&Node> = Vec::with_capacity(n + 1);
         for entry in self.entries().filter(|entry| keep(&entry.node, entry.live)) {
@@ -153,8 +225,8 @@ impl Table {
             return Added::Refused(Refusal::Subnet);
         }
         let mut entry = Entry::unproven(node, now);
-        if proof == Proof::Answer {
-            entry.prove();
+        if let Proof::Answer(protocol) = proof {
+            entry.prove(protocol);
         }
         let Some(bucket) = self.bucket_mut(&id) else {
             return Added::Refused(Refusal::Own);
@@ -190,7 +262,9 @@ impl Table {
             return Added::Refused(Refusal::Subnet);
         }
         let mut entry = Entry::unproven(node, now);
-        entry.live = proof == Proof::Answer;
+        if let Proof::Answer(protocol) = proof {
+            entry.live = protocol.into();
+        }
         if let Some(bucket) = self.bucket_mut(&id) {
             bucket.wait(entry);
         }
@@ -205,8 +279,8 @@ impl Table {
                 && let Some(mut entry) = bucket.replacements.pop_front()
             {
                 entry.added = now;
-                if entry.live {
-                    entry.prove();
+                if let Some(protocol) = entry.live.preferred() {
+                    entry.prove(protocol);
                 }
                 bucket.entries.push(entry);
             }
@@ -214,22 +288,100 @@ impl Table {
         self.changed(now);
     }
 
-    /// The node did not answer a check: its credit falls to a third, and at nothing it goes. `true` if it
-    /// went.
-    pub fn on_check_failed(&mut self, now: MonoTime, id: &NodeId) -> bool {
+    /// The node did not answer a check over `protocol`.
+    ///
+    /// If it never did over this one, only that is remembered, as long as it answers over another or has not been tried over
+    /// all, nor at the other address of its record. Else its credit falls to a third; at nothing it is no longer live over
+    /// this protocol, and when it is live over none it goes.
+    pub fn on_check_failed(
+        &mut self,
+        now: MonoTime,
+        id: &NodeId,
+        protocol: Protocol,
+        fallback: Fallback,
+    ) -> CheckFailed {
+        let room_elsewhere = fallback
+            .endpoint
+            .filter(|endpoint| self.admits(id, endpoint.ip));
         let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) else {
-            return false;
+            return CheckFailed::Gone;
         };
         entry.checking = false;
+        let proven = entry.live.contains(protocol);
+        if !proven {
+            entry.silent = entry.silent.with(protocol);
+            if entry.is_live() {
+                self.sync(now);
+                return CheckFailed::Kept;
+            }
+            if !fallback.protocols.but(entry.silent).is_empty() {
+                self.sync(now);
+                return CheckFailed::Retry;
+            }
+        }
         entry.checks /= 3;
         entry.list = RevalidationList::Fast;
-        let gone = entry.checks == 0;
-        if gone {
-            self.remove(now, id);
-        } else {
+        if entry.checks > 0 {
             self.changed(now);
+            return CheckFailed::Kept;
         }
-        gone
+        entry.live = entry.live.without(protocol);
+        if entry.is_live() {
+            entry.silent = entry.silent.with(protocol);
+            entry.checks = 1;
+            self.changed(now);
+            return CheckFailed::Kept;
+        }
+        if let Some(endpoint) = room_elsewhere.filter(|_| !entry.elsewhere) {
+            entry.node = entry.node.clone().with_endpoint(endpoint);
+            entry.elsewhere = true;
+            entry.silent = Protocols::NONE;
+            entry.saved = false;
+            self.changed(now);
+            return CheckFailed::Retry;
+        }
+        self.remove(now, id);
+        CheckFailed::Gone
+    }
+
+    /// The node has not answered a question at `endpoint` over a protocol: if it never did there, that is remembered.
+    pub fn on_unanswered(&mut self, id: &NodeId, endpoint: &Endpoint, protocol: Protocol) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id))
+            && !entry.live.contains(protocol)
+            && entry.node.endpoint().udp_addr() == endpoint.udp_addr()
+        {
+            entry.silent = entry.silent.with(protocol);
+        }
+    }
+
+    /// The node has not answered a lookup's question, after answering no other since `count - 1` such ones: returns `count`,
+    /// or `None` if no bucket holds it.
+    pub fn on_find_failed(&mut self, id: &NodeId) -> Option<u32> {
+        let entry = self.bucket_mut(id)?.get_mut(id)?;
+        entry.find_failures = entry.find_failures.saturating_add(1);
+        Some(entry.find_failures)
+    }
+
+    /// The node has answered a question. `true` if that ends a row of failures.
+    pub fn on_find_answered(&mut self, id: &NodeId) -> bool {
+        self.bucket_mut(id)
+            .and_then(|bucket| bucket.get_mut(id))
+            .is_some_and(|entry| std::mem::take(&mut entry.find_failures) > 0)
+    }
+
+    /// Remembers what an earlier run counted about a node.
+    pub fn restore_failures(&mut self, id: &NodeId, count: u32) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
+            entry.find_failures = count;
+        }
+    }
+
+    /// The node is being checked, whoever asked for it.
+    pub fn on_check_begun(&mut self, now: MonoTime, id: &NodeId) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
+            entry.checking = true;
+        }
+        self.sync(now);
     }
 
     /// The check never took place (nothing could be sent): it will be tried again.
@@ -247,12 +399,7 @@ impl Table {
         let bucket = self.buckets.get_mut(at)?;
         let entry = bucket.take(id)?;
         let proven: Vec<usize> = (0..bucket.replacements.len())
-            .filter(|i| {
-                bucket
-                    .replacements
-                    .get(*i)
-                    .is_some_and(|waiting| waiting.live)
-            })
+            .filter(|i| bucket.replacements.get(*i).is_some_and(Entry::is_live))
             .collect();
         let candidates = if proven.is_empty() {
             (0..bucket.replacements.len()).collect()
@@ -308,7 +455,7 @@ impl Table {
         self.buckets
             .iter_mut()
             .flat_map(|bucket| &mut bucket.entries)
-            .filter(|entry| entry.live && !entry.saved && now - entry.added >= min_age)
+            .filter(|entry| entry.is_live() && !entry.saved && now - entry.added >= min_age)
             .map(|entry| {
                 entry.saved = true;
                 entry.node.clone()
@@ -328,7 +475,8 @@ impl Table {
                     .iter()
                     .map(|entry| EntrySnapshot {
                         node: entry.node.clone(),
-                        live: entry.live,
+                        live: entry.is_live(),
+                        protocols: entry.live,
                         checks: entry.checks,
                         added: entry.added,
                         list: entry.list,
@@ -356,11 +504,13 @@ impl Table {
         let Some(old) = self.bucket(&id).and_then(|bucket| bucket.get(&id)) else {
             return Added::Known;
         };
+        let answered_at = node.endpoint().udp_addr();
         let merged = merge(old, &node, proof);
         let moved_ip = merged.endpoint().ip != old.node.endpoint().ip;
         let moved = moved_ip || merged.endpoint().udp != old.node.endpoint().udp;
         let changed = merged != old.node;
         let was_live = old.live;
+        let newer = merged.seq() > old.node.seq();
         if moved_ip && !self.admits(&id, merged.endpoint().ip) {
             return Added::Refused(Refusal::Subnet);
         }
@@ -370,20 +520,32 @@ impl Table {
         if let Some(entry) = bucket.get_mut(&id) {
             entry.node = merged;
             entry.saved &= !changed;
+            if newer {
+                // What it could not do before it may say it can now.
+                entry.silent = Protocols::NONE;
+            }
             if moved {
-                entry.live = false;
+                entry.live = Protocols::NONE;
+                entry.silent = Protocols::NONE;
+                entry.elsewhere = false;
                 entry.checks = 0;
                 entry.checking = false;
                 entry.list = RevalidationList::Fast;
             }
-            if proof == Proof::Answer {
-                entry.prove();
+            // An answer from the family it is not at says nothing about the endpoint it is at.
+            if let Proof::Answer(protocol) = proof
+                && entry.node.endpoint().udp_addr() == answered_at
+            {
+                entry.prove(protocol);
             }
         }
         if proof != Proof::Hearsay {
             bucket.move_up(&id);
         }
-        if changed || (proof == Proof::Answer && !was_live) {
+        let is_live = self
+            .standing(&id)
+            .map_or(was_live, |standing| standing.live);
+        if changed || is_live != was_live {
             self.changed(now);
             return Added::Updated;
         }
@@ -406,7 +568,15 @@ impl Table {
         {
             return Added::Refused(Refusal::Subnet);
         }
-        let live = proof == Proof::Answer || (old.live && merged.endpoint() == old.node.endpoint());
+        let mut live = old.live;
+        if merged.endpoint().udp_addr() != old.node.endpoint().udp_addr() {
+            live = Protocols::NONE;
+        }
+        if let Proof::Answer(protocol) = proof
+            && merged.endpoint().udp_addr() == node.endpoint().udp_addr()
+        {
+            live = live.with(protocol);
+        }
         self.version += u64::from(merged != old.node);
         let entry = Entry {
             node: merged,
@@ -452,7 +622,7 @@ impl Table {
             live: 0,
         };
         for entry in self.entries() {
-            census.live += usize::from(entry.live);
+            census.live += usize::from(entry.is_live());
             match entry.list {
                 _ if entry.checking => {}
                 RevalidationList::Fast => census.fast += 1,

@@ -44,7 +44,7 @@ pub(super) struct Bond {
     pub(super) last_pong: Option<UnixTime>,
     /// Its last answer to a FindNode or ENRRequest, which it gives only to those it counts as proven.
     pub(super) last_answer: Option<UnixTime>,
-    /// FindNode requests in a row that got no answer.
+    /// FindNode requests in a row that got no answer, since its last ping.
     pub(super) find_failures: u32,
 }
 
@@ -71,7 +71,11 @@ impl Bonds {
     }
 
     pub(super) fn on_ping(&mut self, peer: PeerKey, at: UnixTime) {
-        self.change(peer, |bond| bond.last_ping = Some(at));
+        self.change(peer, |bond| {
+            bond.last_ping = Some(at);
+            // Whatever it had forgotten of us, with our pong it has a proof again.
+            bond.find_failures = 0;
+        });
     }
 
     pub(super) fn on_pong(&mut self, peer: PeerKey, at: UnixTime) {
@@ -84,24 +88,19 @@ impl Bonds {
         self.proven.insert(peer, bond);
     }
 
-    /// Counts a FindNode that was not answered; returns how many in a row.
-    pub(super) fn on_find_failure(&mut self, peer: PeerKey) -> u32 {
-        let mut count = 0;
+    /// Counts a FindNode that was not answered.
+    pub(super) fn on_find_failure(&mut self, peer: PeerKey) {
         self.change(peer, |bond| {
             bond.find_failures = bond.find_failures.saturating_add(1);
-            count = bond.find_failures;
         });
-        count
     }
 
-    /// It answered a FindNode or ENRRequest. Ends a row of failures; `true` if there was one.
-    pub(super) fn on_answer(&mut self, peer: PeerKey, at: UnixTime) -> bool {
-        let failed = self.get(&peer).is_some_and(|bond| bond.find_failures > 0);
+    /// It answered a FindNode or ENRRequest. Ends a row of failures.
+    pub(super) fn on_answer(&mut self, peer: PeerKey, at: UnixTime) {
         self.change(peer, |bond| {
             bond.last_answer = Some(at);
             bond.find_failures = 0;
         });
-        failed
     }
 
     /// Whether it has proven that it receives at this IP.

@@ -11,6 +11,8 @@ use tercet_enode::{
     Endpoint, Node, NodeId, NodeRecord, PublicKey, UnverifiedRecord, canonical_ip, keccak256,
 };
 
+use crate::target::Target;
+
 /// Neighbours in one packet: the longest entry (IPv6) takes 91 bytes, and
 /// `(1280 - 98 frame - 11 list headers and expiration) / 91 = 12`.
 pub const MAX_NEIGHBORS_PER_PACKET: usize = 12;
@@ -137,7 +139,7 @@ pub struct Pong {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FindNode {
     /// What is looked for.
-    pub target: Target,
+    pub target: WireTarget,
     /// Unix seconds after which the packet is void.
     pub expiration: u64,
 }
@@ -223,15 +225,14 @@ pub struct EnrResponse {
     pub record: NodeRecord,
 }
 
-/// What a lookup aims at: 64 bytes that need not be a key, and their hash, which is the place in
-/// the id space.
+/// What a [`FindNode`] asks for: 64 bytes that need not be a key, and their hash, which is the place in the id space.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Target {
+pub struct WireTarget {
     bytes: [u8; 64],
     id: NodeId,
 }
 
-impl Target {
+impl WireTarget {
     /// The target with these 64 bytes; its id is their Keccak-256.
     #[must_use]
     pub fn new(bytes: [u8; 64]) -> Self {
@@ -241,20 +242,20 @@ impl Target {
         }
     }
 
-    /// The bytes sent in [`FindNode`].
+    /// The bytes sent.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 64] {
         &self.bytes
     }
 
-    /// The place in the id space the lookup approaches.
+    /// The place in the id space.
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
     }
 }
 
-impl From<PublicKey> for Target {
+impl From<PublicKey> for WireTarget {
     fn from(key: PublicKey) -> Self {
         Self {
             bytes: key.to_bytes(),
@@ -263,9 +264,26 @@ impl From<PublicKey> for Target {
     }
 }
 
-impl std::fmt::Debug for Target {
+impl TryFrom<Target> for WireTarget {
+    type Error = UnknownBytes;
+
+    fn try_from(target: Target) -> Result<Self, UnknownBytes> {
+        let bytes = *target.bytes().ok_or(UnknownBytes)?;
+        Ok(Self {
+            bytes,
+            id: target.id(),
+        })
+    }
+}
+
+/// A target whose 64 bytes nobody knows: discv4 cannot name it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the 64 bytes of the target are not known")]
+pub struct UnknownBytes;
+
+impl std::fmt::Debug for WireTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Target").field(&self.id).finish()
+        f.debug_tuple("WireTarget").field(&self.id).finish()
     }
 }
 
@@ -415,7 +433,7 @@ impl Body {
             MessageKind::FindNode => {
                 let target: [u8; 64] = exact(list.at(0)?.data()?)?;
                 Message::FindNode(FindNode {
-                    target: Target::new(target),
+                    target: WireTarget::new(target),
                     expiration: list.val_at(1)?,
                 })
             }

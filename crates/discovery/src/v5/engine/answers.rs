@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use tercet_enode::{NodeId, NodeRecord, check_relay};
 
 use super::{V5Engine, names};
-use crate::engine::Report;
+use crate::engine::{Protocol, Report};
 use crate::kad::{BUCKET_SIZE, BUCKETS, Table};
 use crate::v5::{Distances, Request, RequestId, Response, V5Peer, pack_nodes};
 
@@ -71,7 +71,8 @@ impl V5Engine {
         let asked = distances.as_slice();
         let mut candidates: Vec<(usize, NodeRecord)> = table
             .closest(&local, BUCKETS * BUCKET_SIZE, |node, live| {
-                live && node.id() != id
+                live.contains(Protocol::V5)
+                    && node.id() != id
                     && check_relay(from.ip(), node.endpoint().ip).is_ok()
                     && node
                         .record()

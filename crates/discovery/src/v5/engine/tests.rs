@@ -6,9 +6,9 @@ use tercet_enode::{Endpoint, SecretKey};
 use tercet_machine::check::START;
 
 use super::*;
+use crate::engine::OpId;
 use crate::engine::{LookupId, PongInfo, Target};
 use crate::kad::{Proof, RevalidationConfig};
-use crate::v4::OpId;
 
 mod contract;
 mod limits;
@@ -75,7 +75,11 @@ impl Bench {
 
     fn live(mut self, nodes: impl IntoIterator<Item = u64>) -> Self {
         for n in nodes {
-            self.table.add(self.now.mono, node(n), Proof::Answer);
+            self.table.add(
+                self.now.mono,
+                node(n),
+                Proof::Answer(crate::engine::Protocol::V5),
+            );
         }
         self
     }
@@ -508,11 +512,23 @@ fn what_the_requester_could_not_use_is_not_named() {
     let mut bench = Bench::new();
     let lan: SocketAddr = "10.1.1.1:30303".parse().unwrap();
     let there = Node::from_record(record_at(2, lan, 1)).unwrap();
-    bench.table.add(bench.now.mono, there, Proof::Answer);
+    bench.table.add(
+        bench.now.mono,
+        there,
+        Proof::Answer(crate::engine::Protocol::V5),
+    );
     // Alive elsewhere than its record says, and alive without a record.
     let moved = node(3).with_endpoint(Endpoint::new([40, 1, 1, 1].into(), 9000, 0));
-    bench.table.add(bench.now.mono, moved, Proof::Answer);
+    bench.table.add(
+        bench.now.mono,
+        moved,
+        Proof::Answer(crate::engine::Protocol::V5),
+    );
     let plain = Node::new(key(4).public_key(), *node(4).endpoint());
-    bench.table.add(bench.now.mono, plain, Proof::Answer);
+    bench.table.add(
+        bench.now.mono,
+        plain,
+        Proof::Answer(crate::engine::Protocol::V5),
+    );
     assert_eq!(named_to(&mut bench, THEM, 1..=256), []);
 }

@@ -5,7 +5,7 @@ use tercet_nodedb::{NodeMeta, Seed};
 use super::*;
 use crate::kad::{BUCKET_SIZE, Proof, RevalidationList};
 use crate::v4::BOND_LIFETIME;
-use crate::v4::message::{EnrRequest, EnrResponse, FindNode, Neighbor, Neighbors};
+use crate::v4::{EnrRequest, EnrResponse, FindNode, Neighbor, Neighbors};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -15,7 +15,7 @@ fn bench() -> Bench {
 
 fn find(bench: &Bench) -> Message {
     Message::FindNode(FindNode {
-        target: Target::from(public(77)),
+        target: WireTarget::from(public(77)),
         expiration: bench.expiration(),
     })
 }
@@ -87,7 +87,7 @@ fn requests_without_a_proof_of_that_id_and_ip_get_nothing() {
     let mut bench = bench();
     bench.receive(1, find(&bench));
     bench.receive(1, enr_request(&bench));
-    assert_eq!(bench.core.counters().dropped_unproven, 2);
+    assert_eq!(bench.core.counters().v4.dropped_unproven, 2);
     // A pong proves the address; a ping of theirs alone does not.
     bench.ping_from(1, address(1), None);
     bench.sent.clear();
@@ -152,15 +152,15 @@ fn expiry_is_compared_as_signed_seconds() {
             .count();
         assert_eq!(pongs == 1, answered, "{expiration}");
     }
-    assert_eq!(bench.core.counters().dropped_expired, 2);
+    assert_eq!(bench.core.counters().v4.dropped_expired, 2);
 }
 
 #[test]
 fn a_question_goes_out_as_soon_as_the_remote_has_pinged_back() {
     let mut bench = bench();
-    bench.command(1, Command::RequestEnr(node(1)));
+    bench.command(1, Command::RequestEnr(node(1), None));
     assert_eq!(bench.take_sent(address(1)), [MessageKind::Ping]);
-    bench.command(2, Command::RequestEnr(node(2)));
+    bench.command(2, Command::RequestEnr(node(2), None));
     bench.answer_ping(2, address(2), None);
     assert_eq!(
         bench.take_sent(address(2)),
@@ -178,7 +178,7 @@ fn a_question_goes_out_as_soon_as_the_remote_has_pinged_back() {
 #[test]
 fn a_remote_that_knows_us_already_is_asked_after_a_short_wait() {
     let mut bench = bench();
-    bench.command(1, Command::RequestEnr(node(1)));
+    bench.command(1, Command::RequestEnr(node(1), None));
     bench.answer_ping(1, address(1), None);
     bench.sent.clear();
     bench.wait(Duration::from_millis(249));
@@ -209,7 +209,7 @@ fn a_remote_that_pinged_us_lately_is_asked_at_once() {
     let mut bench = bench();
     bench.bond(1);
     bench.sent.clear();
-    bench.command(1, Command::RequestEnr(node(1)));
+    bench.command(1, Command::RequestEnr(node(1), None));
     let record = record_at(1, address(1), 3);
     bench.receive(1, enr_response(&bench, address(1), record.clone()));
     let [(OpId(1), Ok(Reply::Record(got)))] = &bench.done[..] else {
@@ -227,7 +227,7 @@ fn a_remote_that_pinged_us_lately_is_asked_at_once() {
 fn another_nodes_record_is_no_answer() {
     let mut bench = bench();
     bench.bond(1);
-    bench.command(1, Command::RequestEnr(node(1)));
+    bench.command(1, Command::RequestEnr(node(1), None));
     bench.receive(
         1,
         enr_response(&bench, address(1), record_at(2, address(2), 9)),
@@ -269,7 +269,7 @@ fn a_higher_sequence_number_fetches_the_record_and_a_lower_one_does_not() {
 fn a_live_node_keeps_the_endpoint_that_works_whatever_its_record_says() {
     let mut bench = bench();
     bench.bond(1);
-    bench.command(1, Command::RequestEnr(node(1)));
+    bench.command(1, Command::RequestEnr(node(1), None));
     bench.receive(
         1,
         enr_response(&bench, address(1), record_at(1, address(400), 5)),
@@ -304,13 +304,13 @@ fn unsolicited_replies_prove_nothing() {
     bench.receive(1, pong(hash(999)));
     bench.receive_from(1, address(2), pong(right));
     bench.receive_from(3, address(1), pong(right));
-    assert_eq!(bench.core.counters().dropped_unsolicited, 5);
+    assert_eq!(bench.core.counters().v4.dropped_unsolicited, 5);
     assert!(bench.core.table().is_empty());
     bench.receive(1, pong(right));
     assert_eq!(bench.core.table().live_len(), 1);
     bench.receive(1, pong(right));
     assert_eq!(
-        bench.core.counters().dropped_unsolicited,
+        bench.core.counters().v4.dropped_unsolicited,
         6,
         "an answer counts once"
     );
@@ -371,7 +371,7 @@ fn private_nodes_are_not_relayed_to_the_internet() {
 }
 
 /// Bonds with node 1 and starts a lookup, which asks it.
-fn asking(config: V4Config) -> Bench {
+fn asking(config: CoreConfig) -> Bench {
     let mut bench = Bench::new(config);
     bench.bond(1);
     bench.sent.clear();
@@ -418,13 +418,7 @@ fn an_answer_is_complete_with_a_packet_that_is_not_full_or_with_sixteen_nodes() 
     // A full one: a second may follow.
     let mut bench = asking(config(0));
     bench.receive(1, neighbors(&bench, &twelve));
-    let in_flight = |bench: &mut Bench| {
-        let contact = bench
-            .core
-            .contacts
-            .get_mut(&crate::v4::bond::PeerKey::of(&node(1)));
-        contact.is_some_and(|contact| contact.find.is_some())
-    };
+    let in_flight = |bench: &mut Bench| bench.core.v4.find_asker(&node(1)).is_some();
     assert!(in_flight(&mut bench));
     bench.receive(1, neighbors(&bench, &four));
     assert!(!in_flight(&mut bench));
@@ -434,7 +428,7 @@ fn an_answer_is_complete_with_a_packet_that_is_not_full_or_with_sixteen_nodes() 
     bench.wait(Duration::from_millis(100));
     assert!(!in_flight(&mut bench));
     assert_eq!(
-        bench.core.counters().timeouts,
+        bench.core.counters().v4.timeouts,
         0,
         "an answer in one full packet is an answer"
     );
@@ -535,19 +529,33 @@ fn one_refresh_at_a_time_and_all_waiters_go_together() {
     );
 }
 
-#[test]
-fn the_table_is_refreshed_every_half_hour() {
-    let mut bench = bench();
-    bench.bond(1);
-    let mut refreshes = vec![];
-    let own = public(0).node_id();
-    for _ in 0..4 * 3600 * 4 {
-        bench.wait(Duration::from_millis(250));
-        let asked = bench.serve(&[1]);
-        if asked.iter().any(|target| target.id() == own) {
+/// Runs `time` with `numbers` answering; says when the table was refreshed.
+fn refreshes(bench: &mut Bench, numbers: &[u64], time: Duration) -> Vec<MonoTime> {
+    let step = Duration::from_millis(250);
+    let (own, end) = (public(0).node_id(), bench.now.mono + time);
+    let mut refreshes: Vec<MonoTime> = vec![];
+    while bench.now.mono < end {
+        bench.wait(step);
+        let asked = bench.serve(numbers);
+        // Each of the sixteen closest is asked once in one refresh.
+        let is_new = refreshes
+            .last()
+            .is_none_or(|last| bench.now.mono - *last > Duration::from_secs(5));
+        if is_new && asked.iter().any(|target| target.id() == own) {
             refreshes.push(bench.now.mono);
         }
     }
+    refreshes
+}
+
+#[test]
+fn the_table_is_refreshed_every_half_hour() {
+    let mut bench = bench();
+    let numbers: Vec<u64> = (1..=16).collect();
+    for n in &numbers {
+        bench.bond(*n);
+    }
+    let refreshes = refreshes(&mut bench, &numbers, 4 * HOUR);
     // The first one found the table empty and was repeated at once.
     for pair in refreshes[1..].windows(2) {
         let gap = pair[1] - pair[0];
@@ -557,6 +565,107 @@ fn the_table_is_refreshed_every_half_hour() {
         );
     }
     assert!(refreshes.len() >= 7, "{refreshes:?}");
+}
+
+#[test]
+fn while_few_are_live_the_refresh_is_repeated_after_a_growing_pause() {
+    let mut bench = bench();
+    let numbers: Vec<u64> = (1..=15).collect();
+    for n in &numbers {
+        bench.bond(*n);
+    }
+    let at = refreshes(&mut bench, &numbers, HOUR);
+    let gaps: Vec<u64> = at
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs())
+        .collect();
+    for (gap, pause) in gaps.iter().zip([10, 20, 40, 80, 160, 320, 640]) {
+        assert!((pause..pause + 5).contains(gap), "{gaps:?}");
+    }
+    assert!(gaps.len() >= 7, "{gaps:?}");
+
+    // With a sixteenth there is no need to.
+    let mut bench = Bench::new(config(0));
+    for n in &numbers {
+        bench.bond(*n);
+    }
+    bench.wait(Duration::from_secs(2));
+    bench.serve(&numbers);
+    bench.bond(16);
+    let all: Vec<u64> = (1..=16).collect();
+    let later = refreshes(&mut bench, &all, Duration::from_secs(14 * 60));
+    assert!(later.len() <= 1, "{later:?}");
+}
+
+#[test]
+fn a_record_that_is_spoken_of_and_never_delivered_is_asked_for_less_and_less() {
+    let mut bench = bench();
+    bench.bond(1);
+    let mut asked = 0;
+    for _ in 0..3600 {
+        bench.ping_from(1, address(1), Some(9));
+        bench.now = bench.now.after(Duration::from_secs(1));
+        bench.core.handle_timeout(bench.now);
+        bench.drain();
+        if let Some(hash) = bench.last(address(1), MessageKind::Ping) {
+            // It stays in the table.
+            let pong = Pong {
+                to: WireEndpoint::default(),
+                ping_hash: hash,
+                expiration: bench.expiration(),
+                enr_seq: Some(9),
+            };
+            bench.receive(1, Message::Pong(pong));
+        }
+        let kinds = bench.take_sent(address(1));
+        let requests = kinds
+            .iter()
+            .filter(|kind| **kind == MessageKind::EnrRequest);
+        asked += requests.count();
+    }
+    // After 0, 10, 30, 70, 150, 310, 630, 1270 and 2550 seconds.
+    assert_eq!(asked, 9);
+    assert!(bench.core.counters().claims_ignored > 3000);
+}
+
+#[test]
+fn many_expired_packets_or_a_long_silence_cast_doubt_on_the_clock_now_and_then() {
+    let doubts = |bench: &Bench| {
+        let doubt = |said: &&CoreOutput| **said == CoreOutput::Expired;
+        bench.said.iter().filter(doubt).count()
+    };
+    let mut bench = bench();
+    let expired = |bench: &Bench| {
+        let mut message = find(bench);
+        if let Message::FindNode(find) = &mut message {
+            find.expiration = 1;
+        }
+        message
+    };
+    for _ in 0..SUSPICIOUS {
+        bench.receive(1, expired(&bench));
+    }
+    assert_eq!(doubts(&bench), 0);
+    bench.bond(1);
+    for _ in 0..SUSPICIOUS {
+        bench.receive(1, expired(&bench));
+    }
+    assert_eq!(doubts(&bench), 0, "not in a row");
+    for _ in 0..10 * SUSPICIOUS {
+        bench.receive(1, expired(&bench));
+    }
+    assert_eq!(doubts(&bench), 1);
+    bench.wait(SUSPICION_COOLDOWN);
+    bench.receive(1, expired(&bench));
+    assert_eq!(doubts(&bench), 2);
+
+    let mut bench = Bench::new(config(0));
+    for n in 0..=u64::from(SUSPICIOUS) {
+        assert_eq!(doubts(&bench), 0);
+        bench.command(n, Command::Ping(node(n + 1), None));
+        bench.wait(Duration::from_secs(1));
+    }
+    assert_eq!(doubts(&bench), 1);
 }
 
 #[test]
@@ -609,9 +718,9 @@ fn seeds_bring_their_bonds_with_them() {
     bench.core.handle_timeout(bench.now);
     assert!(matches!(
         bench.core.poll(),
-        Some(V4Output::LoadSeeds { count: 30, .. })
+        Some(CoreOutput::LoadSeeds { count: 30, .. })
     ));
-    bench.input(V4Input::Seeds(vec![Seed {
+    bench.input(CoreInput::Seeds(vec![Seed {
         node: node(1),
         meta,
     }]));
@@ -629,7 +738,7 @@ fn a_database_that_does_not_answer_does_not_keep_the_node_out() {
     bench.core.handle_timeout(bench.now);
     assert!(matches!(
         bench.core.poll(),
-        Some(V4Output::LoadSeeds { .. })
+        Some(CoreOutput::LoadSeeds { .. })
     ));
     bench.wait(Duration::from_millis(4999));
     assert!(bench.sent.is_empty());
@@ -740,7 +849,7 @@ fn settled_nodes_are_saved_every_half_minute_and_all_live_ones_at_the_end() {
     run(&mut bench, 32);
     assert_eq!(saved(&bench), 2);
     bench.bond(3);
-    bench.input(V4Input::Close);
+    bench.input(CoreInput::Close);
     assert_eq!(saved(&bench), 3);
 }
 
@@ -751,7 +860,7 @@ fn a_restricted_node_talks_to_nobody_outside() {
     core_config.bootnodes = vec![node(1)];
     let mut bench = Bench::new(core_config);
     bench.ping_from(1, address(1), None);
-    bench.command(1, Command::Ping(node(1)));
+    bench.command(1, Command::Ping(node(1), None));
     assert!(bench.sent.is_empty());
     assert!(matches!(
         bench.done[..],
@@ -759,7 +868,7 @@ fn a_restricted_node_talks_to_nobody_outside() {
     ));
     assert_eq!(
         bench.core.admit(bench.now, address(1).ip()),
-        Err(Drop::Restricted)
+        Err(Refused::Restricted)
     );
     bench.ping_from(2, "10.1.2.3:30303".parse().unwrap(), None);
     assert_eq!(bench.sent.len(), 2);
@@ -768,14 +877,14 @@ fn a_restricted_node_talks_to_nobody_outside() {
 #[test]
 fn nothing_is_sent_to_this_node_itself_or_to_no_address() {
     let mut bench = bench();
-    bench.command(1, Command::Ping(node(0)));
+    bench.command(1, Command::Ping(node(0), None));
     bench.command(
         2,
-        Command::Ping(node_at(1, "0.0.0.0:30303".parse().unwrap())),
+        Command::Ping(node_at(1, "0.0.0.0:30303".parse().unwrap()), None),
     );
     bench.command(
         3,
-        Command::RequestEnr(node_at(1, "20.1.1.1:0".parse().unwrap())),
+        Command::RequestEnr(node_at(1, "20.1.1.1:0".parse().unwrap()), None),
     );
     bench.command(4, Command::Resolve(node(0)));
     let errors: Vec<RequestError> = bench
@@ -794,14 +903,14 @@ fn nothing_is_sent_to_this_node_itself_or_to_no_address() {
     );
     bench.ping_from(0, address(1), None);
     assert!(bench.sent.is_empty());
-    assert_eq!(bench.core.counters().dropped_own, 1);
+    assert_eq!(bench.core.counters().v4.dropped_own, 1);
 }
 
 #[test]
 fn a_ping_that_is_not_answered_ends_in_time() {
     let mut bench = bench();
-    bench.command(1, Command::Ping(node(1)));
-    bench.command(2, Command::Ping(node(1)));
+    bench.command(1, Command::Ping(node(1), None));
+    bench.command(2, Command::Ping(node(1), None));
     assert_eq!(
         bench.take_sent(address(1)),
         [MessageKind::Ping],

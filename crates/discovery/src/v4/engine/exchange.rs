@@ -9,18 +9,14 @@ use std::time::Duration;
 
 use tercet_enode::{Endpoint, Node};
 use tercet_machine::Now;
-use tercet_nodedb::Write;
 
-use super::command::{OpId, RequestError};
-use super::contact::{
-    Contact, EnrSlot, EnrWant, FindSlot, Job, MAX_JOBS, MAX_WAITERS, PingSlot, Slot,
-};
+use super::contact::{EnrSlot, FindSlot, Job, MAX_JOBS, MAX_WAITERS, PingSlot, Slot};
 use super::late::Late;
-use super::lookups::LookupId;
-use super::{Drop, V4Core};
+use super::{Drop, V4Engine};
+use crate::engine::{Asker, Report, RequestError};
 use crate::kad::BUCKET_SIZE;
 use crate::v4::bond::PeerKey;
-use crate::v4::message::{EnrRequest, FindNode, Message, Ping, WireEndpoint};
+use crate::v4::message::{EnrRequest, FindNode, Message, Ping, WireEndpoint, WireTarget};
 
 /// Life of an outgoing packet, as in every client.
 const EXPIRATION: Duration = Duration::from_secs(20);
@@ -29,22 +25,15 @@ const EXPIRATION: Duration = Duration::from_secs(20);
 /// this only has to outlast the jitter between two packets.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// FindNode failures in a row that cost a node its place (geth).
-const MAX_FIND_FAILURES: u32 = 5;
-
-/// A bucket with fewer nodes than this loses none to FindNode failures (geth): if our own line is down, the
-/// table survives it.
-const MIN_BUCKET_TO_DROP: usize = 4;
-
-impl V4Core {
+impl V4Engine {
     pub(super) fn expiration(now: Now) -> u64 {
         (now.unix + EXPIRATION).as_secs()
     }
 
     /// Queues a job at a peer and does what can be done at once.
-    pub(super) fn submit(&mut self, now: Now, node: Node, job: Job) -> Result<(), RequestError> {
-        let peer = PeerKey::of(&node);
-        let contact = self.contacts.open(&node, false).ok_or(RequestError::Busy)?;
+    pub(super) fn submit(&mut self, now: Now, node: &Node, job: Job) -> Result<(), RequestError> {
+        let peer = PeerKey::of(node);
+        let contact = self.contacts.open(node, false).ok_or(RequestError::Busy)?;
         if contact.jobs.len() >= MAX_JOBS {
             return Err(RequestError::Busy);
         }
@@ -54,33 +43,37 @@ impl V4Core {
     }
 
     /// Pings a node for a caller; joins a ping under way.
-    pub(super) fn ping_for(&mut self, now: Now, node: Node, op: OpId) -> Result<(), RequestError> {
-        let peer = PeerKey::of(&node);
-        let contact = self.contacts.open(&node, false).ok_or(RequestError::Busy)?;
+    pub(super) fn ping_for(
+        &mut self,
+        now: Now,
+        node: &Node,
+        asker: Asker,
+    ) -> Result<(), RequestError> {
+        let peer = PeerKey::of(node);
+        let contact = self.contacts.open(node, false).ok_or(RequestError::Busy)?;
         if let Some(ping) = &mut contact.ping {
-            if ping.ops.len() >= MAX_WAITERS {
+            if ping.askers.len() >= MAX_WAITERS {
                 return Err(RequestError::Busy);
             }
-            ping.ops.push(op);
+            ping.askers.push(asker);
         } else {
-            contact.node = node;
-            self.send_ping(now, peer, vec![op]);
+            contact.node = node.clone();
+            self.send_ping(now, peer, vec![asker]);
         }
         Ok(())
     }
 
-    /// Pings a node of the table to see whether it still lives.
-    pub(super) fn check(&mut self, now: Now, node: Node) {
-        let peer = PeerKey::of(&node);
-        match self.contacts.open(&node, false) {
-            Some(contact) if contact.ping.is_none() => {
-                contact.node = node;
-                self.send_ping(now, peer, Vec::new());
-            }
-            // A ping is under way; its end is the check's.
-            Some(contact) if contact.node.endpoint() == node.endpoint() => {}
-            Some(_) | None => self.table.on_check_skipped(now.mono, &peer.id),
+    /// Pings a node of the table to see whether it still lives. A ping under way there will do.
+    pub(super) fn check(&mut self, now: Now, node: &Node) -> Result<(), RequestError> {
+        let peer = PeerKey::of(node);
+        let contact = self.contacts.open(node, false).ok_or(RequestError::Busy)?;
+        if contact.ping.is_none() {
+            contact.node = node.clone();
+            self.send_ping(now, peer, Vec::new());
+        } else if contact.node.endpoint() != node.endpoint() {
+            return Err(RequestError::Busy);
         }
+        Ok(())
     }
 
     /// Pings back at once somebody who has not proven his address. `false` if there is no room.
@@ -92,8 +85,8 @@ impl V4Core {
         let moved = contact.node.endpoint().udp != node.endpoint().udp;
         if contact.ping.is_none() || moved {
             contact.node = node;
-            let ops = contact.ping.take().map(|ping| ping.ops).unwrap_or_default();
-            self.send_ping(now, peer, ops);
+            let askers = contact.ping.take().map(|ping| ping.askers);
+            self.send_ping(now, peer, askers.unwrap_or_default());
         }
         true
     }
@@ -120,7 +113,9 @@ impl V4Core {
             && let Some(job) = contact.jobs.pop_front()
         {
             match (job, &mut contact.find, &mut contact.enr) {
-                (Job::Find(lookup), None, _) => self.send_find(now, peer, lookup),
+                (Job::Find { asker, target }, None, _) => {
+                    self.send_find(now, peer, asker, target);
+                }
                 (Job::Enr(want), _, None) => self.send_enr_request(now, peer, want),
                 (Job::Enr(want), _, Some(enr)) if enr.wants.len() < MAX_WAITERS => {
                     enr.wants.push(want);
@@ -133,7 +128,7 @@ impl V4Core {
         }
     }
 
-    fn send_ping(&mut self, now: Now, peer: PeerKey, ops: Vec<OpId>) {
+    fn send_ping(&mut self, now: Now, peer: PeerKey, askers: Vec<Asker>) {
         let token = self.contacts.token(peer);
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
@@ -142,7 +137,7 @@ impl V4Core {
             token,
             hash: None,
             sent: now.mono,
-            ops,
+            askers,
         });
         let to = *contact.node.endpoint();
         let from = self
@@ -156,20 +151,17 @@ impl V4Core {
             enr_seq: Some(self.record.seq()),
         });
         self.contacts
-            .arm(peer, Slot::Ping, now.mono + self.config.reply_timeout);
+            .arm(peer, Slot::Ping, now.mono + self.reply_timeout);
         self.send(to.udp_addr(), message, Some(token));
     }
 
-    fn send_find(&mut self, now: Now, peer: PeerKey, lookup: LookupId) {
-        let Some(target) = self.lookups.target(lookup) else {
-            return;
-        };
-        let deadline = now.mono + self.config.reply_timeout;
+    fn send_find(&mut self, now: Now, peer: PeerKey, asker: Asker, target: WireTarget) {
+        let deadline = now.mono + self.reply_timeout;
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
         contact.find = Some(FindSlot {
-            lookup,
+            asker,
             received: None,
             deadline,
         });
@@ -185,7 +177,7 @@ impl V4Core {
         );
     }
 
-    fn send_enr_request(&mut self, now: Now, peer: PeerKey, want: EnrWant) {
+    fn send_enr_request(&mut self, now: Now, peer: PeerKey, want: Asker) {
         let token = self.contacts.token(peer);
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
@@ -197,7 +189,7 @@ impl V4Core {
         });
         let to = contact.node.endpoint().udp_addr();
         self.contacts
-            .arm(peer, Slot::Enr, now.mono + self.config.reply_timeout);
+            .arm(peer, Slot::Enr, now.mono + self.reply_timeout);
         self.send(
             to,
             Message::EnrRequest(EnrRequest {
@@ -207,11 +199,11 @@ impl V4Core {
         );
     }
 
-    /// The peer answered our ping: ask it now, or wait for its ping first.
+    /// The peer answered our ping: ask it now, or wait for its ping first. The wait begins even if there is nothing to ask
+    /// yet: what comes up meanwhile need not begin with another ping.
     pub(super) fn await_greeting(&mut self, now: Now, peer: PeerKey) {
         let knows_us = self.bonds.knows_us(&peer, now.unix);
         if let Some(contact) = self.contacts.get_mut(&peer)
-            && !contact.jobs.is_empty()
             && !contact.ready
             && !knows_us
         {
@@ -259,122 +251,81 @@ impl V4Core {
                     .and_then(|contact| contact.enr.take())
                 {
                     self.counters.timeouts += 1;
-                    for want in enr.wants {
-                        self.on_enr_failure(want, RequestError::Timeout);
-                    }
+                    self.fail(peer, enr.wants, RequestError::Timeout);
                 }
             }
         }
         self.advance(now, peer);
-        if self.table.is_empty() {
-            self.refresh.hurry(now.mono);
-        }
     }
 
-    fn on_ping_timeout(&mut self, now: Now, peer: PeerKey) {
+    fn on_ping_timeout(&mut self, _now: Now, peer: PeerKey) {
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
         let Some(ping) = contact.ping.take() else {
             return;
         };
-        if contact.asked.take().is_some() {
-            self.counters.count(Drop::Unproven);
-        }
-        let endpoint = *contact.node.endpoint();
+        let unasked = contact.asked.take();
+        let node = contact.node.clone();
         let jobs = if contact.ready {
             VecDeque::new()
         } else {
             std::mem::take(&mut contact.jobs)
         };
         self.counters.timeouts += 1;
-        for op in ping.ops {
-            self.done(op, Err(RequestError::Timeout));
+        if unasked.is_some() {
+            self.counters.count(Drop::Unproven);
         }
-        match self.table.get(&peer.id) {
-            Some(node) if *node.endpoint() == endpoint => {
-                self.table.on_check_failed(now.mono, &peer.id);
-            }
-            // It has moved meanwhile; what is there now has not been checked.
-            Some(_) => self.table.on_check_skipped(now.mono, &peer.id),
-            None => {}
-        }
-        for job in jobs {
-            match job {
-                Job::Find(lookup) => self.lookups.on_failure(lookup, &peer.id),
-                Job::Enr(want) => self.on_enr_failure(want, RequestError::Timeout),
-            }
-        }
+        self.report(Report::Silent(node));
+        let waiting = jobs.into_iter().map(|job| match job {
+            Job::Find { asker, .. } | Job::Enr(asker) => asker,
+        });
+        let askers = ping.askers.into_iter().chain(waiting).collect();
+        self.fail(peer, askers, RequestError::Timeout);
     }
 
-    /// A FindNode has ended. Failures are counted in the database; too many in a row drop the node.
+    /// A FindNode has ended.
     pub(super) fn on_find_end(&mut self, now: Now, peer: PeerKey, find: FindSlot) {
-        let PeerKey { id, ip } = peer;
         let FindSlot {
-            lookup,
+            asker,
             received,
             deadline,
         } = find;
-        if let Some(received) = received {
-            self.late.push(
-                now.mono,
-                Late {
-                    peer,
-                    lookup,
-                    room: BUCKET_SIZE.saturating_sub(received),
-                    deadline,
-                },
-            );
-            self.lookups.on_answer(lookup, &id);
-            self.on_answered(now, peer);
-            return;
-        }
-        self.counters.timeouts += 1;
-        self.lookups.on_failure(lookup, &id);
-        let count = self.bonds.on_find_failure(peer);
-        self.write(Write::FindFailures { id, ip, count });
-        if count >= MAX_FIND_FAILURES && self.table.bucket_len(&id) >= MIN_BUCKET_TO_DROP {
-            self.table.remove(now.mono, &id);
-        }
-    }
-
-    /// It answers questions, so it counts us as proven; a row of failures has ended.
-    pub(super) fn on_answered(&mut self, now: Now, peer: PeerKey) {
-        if self.bonds.on_answer(peer, now.unix) {
-            let PeerKey { id, ip } = peer;
-            self.write(Write::FindFailures { id, ip, count: 0 });
-        }
-    }
-
-    pub(super) fn on_enr_failure(&mut self, want: EnrWant, error: RequestError) {
-        match want {
-            EnrWant::Table => {}
-            EnrWant::Op(op) => self.done(op, Err(error)),
-            EnrWant::Resolve(op) => self.search(op),
-        }
-    }
-
-    /// Fetches the record of a node in the table that says it has a newer one than we know.
-    pub(super) fn pull_record(&mut self, peer: PeerKey, enr_seq: Option<u64>) {
-        let Some(known) = self.table.get(&peer.id) else {
+        let Some(received) = received else {
+            self.counters.timeouts += 1;
+            self.bonds.on_find_failure(peer);
+            self.fail(peer, vec![asker], RequestError::Timeout);
             return;
         };
-        if enr_seq.is_none_or(|seq| seq <= known.seq()) || PeerKey::of(known) != peer {
+        self.late.push(
+            now.mono,
+            Late {
+                peer,
+                asker,
+                room: BUCKET_SIZE.saturating_sub(received),
+                deadline,
+            },
+        );
+        self.bonds.on_answer(peer, now.unix);
+        self.report(Report::Nodes {
+            asker,
+            from: peer.id,
+            nodes: Vec::new(),
+            last: true,
+        });
+    }
+
+    /// Tells those who asked a peer that nothing came of it.
+    pub(super) fn fail(&mut self, peer: PeerKey, askers: Vec<Asker>, error: RequestError) {
+        let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
-        }
-        let known = known.clone();
-        let job = Job::Enr(EnrWant::Table);
-        if let Some(contact) = self.contacts.open(&known, false)
-            && !is_wanted(contact, job)
-            && contact.jobs.len() < MAX_JOBS
-        {
-            contact.jobs.push_back(job);
+        };
+        let node = contact.node.clone();
+        for asker in askers {
+            let node = node.clone();
+            self.report(Report::Failed { asker, node, error });
         }
     }
-}
-
-fn is_wanted(contact: &Contact, job: Job) -> bool {
-    contact.enr.is_some() || contact.jobs.contains(&job)
 }
 
 fn wire(endpoint: Endpoint) -> WireEndpoint {

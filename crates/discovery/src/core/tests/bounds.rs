@@ -3,8 +3,8 @@
 use tercet_machine::check::{self, Limits, Step};
 
 use super::*;
-use crate::v4::message::{FindNode, Neighbor, Neighbors};
-use crate::v4::{BOND_LIFETIME, MAX_BONDS, MAX_HEARD};
+use crate::v4::{FindNode, Neighbor, Neighbors};
+use crate::v4::{MAX_CONTACTS, MAX_INBOUND_CONTACTS, MAX_JOBS, MAX_WAITERS};
 
 #[test]
 fn pings_from_strangers_leave_room_for_this_nodes_own_work() {
@@ -13,9 +13,9 @@ fn pings_from_strangers_leave_room_for_this_nodes_own_work() {
         bench.ping_from(n, address(n), None);
     }
     assert_eq!(bench.core.contacts(), MAX_INBOUND_CONTACTS);
-    assert_eq!(bench.core.counters().dropped_full, 10);
+    assert_eq!(bench.core.counters().v4.dropped_full, 10);
     for n in 1000..1000 + MAX_CONTACTS as u64 {
-        bench.command(n, Command::Ping(node(n)));
+        bench.command(n, Command::Ping(node(n), None));
     }
     assert_eq!(bench.core.contacts(), MAX_CONTACTS);
     let busy = bench
@@ -32,14 +32,14 @@ fn pings_from_strangers_leave_room_for_this_nodes_own_work() {
 fn waiters_and_jobs_at_one_peer_are_bounded() {
     let mut bench = Bench::new(config(0));
     for op in 0..=MAX_WAITERS as u64 {
-        bench.command(op, Command::Ping(node(1)));
+        bench.command(op, Command::Ping(node(1), None));
     }
     assert!(
         matches!(bench.done[..], [(OpId(op), Err(RequestError::Busy))] if op == MAX_WAITERS as u64)
     );
     bench.done.clear();
     for op in 100..=100 + MAX_JOBS as u64 {
-        bench.command(op, Command::RequestEnr(node(2)));
+        bench.command(op, Command::RequestEnr(node(2), None));
     }
     assert!(
         matches!(bench.done[..], [(OpId(op), Err(RequestError::Busy))] if op == 100 + MAX_JOBS as u64)
@@ -80,50 +80,16 @@ fn lookups_resolves_and_waiters_for_a_refresh_are_bounded() {
 }
 
 #[test]
-fn bonds_are_bounded_and_forged_pings_do_not_push_out_proofs() {
-    let mut rng = MachineRng::from_seed([1; 32]);
-    let mut bonds = Bonds::new(&mut rng);
-    let peer = |n: u64| crate::v4::bond::PeerKey {
-        id: tercet_enode::NodeId::random(&mut seeded(n)),
-        ip: address(n).ip(),
-    };
-    let now = START.unix;
-    bonds.on_pong(peer(0), now);
-    for n in 1..=2 * MAX_HEARD as u64 {
-        bonds.on_ping(peer(n), now);
-    }
-    assert!(bonds.is_proven(&peer(0), now));
-    assert!(
-        !bonds.knows_us(&peer(1), now),
-        "the oldest ping is forgotten"
-    );
-    assert!(bonds.knows_us(&peer(2 * MAX_HEARD as u64), now));
-    for n in 1..=MAX_BONDS as u64 {
-        bonds.on_pong(peer(n), now);
-    }
-    assert!(!bonds.is_proven(&peer(0), now));
-    assert!(bonds.is_proven(&peer(1), now));
-    assert!(!bonds.is_proven(&peer(1), now + BOND_LIFETIME));
-    assert!(
-        !bonds.is_proven(&peer(1), now - Duration::from_secs(1)),
-        "a proof from the future is none"
-    );
-}
-
-fn seeded(n: u64) -> MachineRng {
-    let mut seed = [2; 32];
-    seed[..8].copy_from_slice(&n.to_le_bytes());
-    MachineRng::from_seed(seed)
-}
-
-#[test]
 fn a_network_may_send_its_burst_and_then_its_rate() {
     let mut bench = Bench::new(config(0));
     let neighbour = |n: u8| IpAddr::V4(Ipv4Addr::new(20, 1, 1, n));
     for n in 0..SOURCE_BURST {
         assert_eq!(bench.core.admit(bench.now, neighbour(n as u8)), Ok(()));
     }
-    assert_eq!(bench.core.admit(bench.now, neighbour(9)), Err(Drop::Rate));
+    assert_eq!(
+        bench.core.admit(bench.now, neighbour(9)),
+        Err(Refused::Rate)
+    );
     assert_eq!(
         bench
             .core
@@ -142,14 +108,14 @@ fn a_network_may_send_its_burst_and_then_its_rate() {
 }
 
 /// A script in which a small crowd does everything the protocol knows, rightly and wrongly.
-fn script() -> Vec<Step<V4Input>> {
+fn script() -> Vec<Step<CoreInput>> {
     let mut steps = vec![
         Step::Advance(Duration::from_millis(1)),
-        Step::Input(V4Input::Seeds(vec![])),
+        Step::Input(CoreInput::Seeds(vec![])),
     ];
     let expiration = START.unix.as_secs() + 10_000;
     let packet = |n: u64, message| {
-        Step::Input(V4Input::Packet {
+        Step::Input(CoreInput::V4Packet {
             from: address(n),
             key: public(n),
             hash: hash(n),
@@ -174,7 +140,7 @@ fn script() -> Vec<Step<V4Input>> {
         steps.push(packet(
             n,
             Message::FindNode(FindNode {
-                target: Target::from(public(n)),
+                target: WireTarget::from(public(n)),
                 expiration,
             }),
         ));
@@ -184,27 +150,27 @@ fn script() -> Vec<Step<V4Input>> {
             Message::Neighbors(Neighbors { nodes, expiration }),
         ));
         let command = match n % 5 {
-            0 => Command::Ping(node(n)),
-            1 => Command::RequestEnr(node(n)),
+            0 => Command::Ping(node(n), None),
+            1 => Command::RequestEnr(node(n), None),
             2 => Command::LookupRandom,
             3 => Command::Resolve(node(n)),
             _ => Command::Refresh,
         };
-        steps.push(Step::Input(V4Input::Command {
+        steps.push(Step::Input(CoreInput::Command {
             op: OpId(n),
             command,
         }));
         steps.push(Step::Advance(Duration::from_millis(n * n * 7)));
     }
     steps.push(Step::Advance(Duration::from_secs(3600)));
-    steps.push(Step::Input(V4Input::Close));
+    steps.push(Step::Input(CoreInput::Close));
     steps
 }
 
 #[test]
 fn the_machine_keeps_its_contract() {
     let report = check::contract(
-        || V4Core::new(config(0), record_at(0, address(0), 1), check::START),
+        || DiscoveryCore::new(config(0), record_at(0, address(0), 1), check::START),
         &script(),
         Limits {
             queued: 128,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use tercet_machine::MonoTime;
 
-use super::lookups::LookupId;
+use crate::engine::Asker;
 use crate::v4::bond::PeerKey;
 
 /// Answers whose rest may still come, about 80 bytes each. Sixteen lookups with three questions in flight, each answered in a
@@ -18,7 +18,7 @@ pub const MAX_LATE: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Late {
     pub(super) peer: PeerKey,
-    pub(super) lookup: LookupId,
+    pub(super) asker: Asker,
     /// Nodes that may still come, at least one.
     pub(super) room: usize,
     /// The request's own.
@@ -50,26 +50,26 @@ impl LateAnswers {
             .any(|entry| entry.peer.ip == from && entry.deadline > now)
     }
 
-    /// Takes room for up to `count` nodes from the peer's answers, the oldest first. Returns the room taken and the lookups
-    /// those answers were for.
+    /// Takes room for up to `count` nodes from the peer's answers, the oldest first. Returns the room taken and those who
+    /// had asked.
     pub(super) fn take(
         &mut self,
         now: MonoTime,
         peer: &PeerKey,
         count: usize,
-    ) -> (usize, Vec<LookupId>) {
+    ) -> (usize, Vec<Asker>) {
         let mut taken = 0;
-        let mut lookups = Vec::new();
+        let mut askers = Vec::new();
         for entry in &mut self.entries {
             if entry.peer == *peer && entry.deadline > now {
                 let part = entry.room.min(count - taken);
                 entry.room -= part;
                 taken += part;
-                lookups.push(entry.lookup);
+                askers.push(entry.asker);
             }
         }
         self.entries.retain(|entry| entry.room > 0);
-        (taken, lookups)
+        (taken, askers)
     }
 
     #[cfg(test)]

@@ -8,10 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use tercet_enode::Node;
 use tercet_machine::{KeyedMap, KeyedState, MachineRng, MonoTime, TimerSet};
 
-use super::command::OpId;
-use super::lookups::LookupId;
+use crate::engine::Asker;
 use crate::v4::bond::PeerKey;
-use crate::v4::message::{MessageKind, PacketHash, Target};
+use crate::v4::message::{MessageKind, PacketHash, WireTarget};
 
 /// Peers with something under way, about 500 bytes each. At 500 ms a timeout that is over a thousand
 /// exchanges a second, twenty times what sixteen lookups need.
@@ -48,17 +47,8 @@ const SLOTS: [Slot; 4] = [Slot::Ping, Slot::Greeting, Slot::Find, Slot::Enr];
 /// Something to ask a peer once it counts us as proven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Job {
-    Find(LookupId),
-    Enr(EnrWant),
-}
-
-/// Who wants a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum EnrWant {
-    /// The table: the peer has said that it has a newer one.
-    Table,
-    Op(OpId),
-    Resolve(OpId),
+    Find { asker: Asker, target: WireTarget },
+    Enr(Asker),
 }
 
 #[derive(Debug)]
@@ -66,12 +56,13 @@ pub(super) struct PingSlot {
     pub(super) token: Token,
     pub(super) hash: Option<PacketHash>,
     pub(super) sent: MonoTime,
-    pub(super) ops: Vec<OpId>,
+    /// Callers; the table need not be named.
+    pub(super) askers: Vec<Asker>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FindSlot {
-    pub(super) lookup: LookupId,
+    pub(super) asker: Asker,
     /// Nodes in the packets so far, if there has been one.
     pub(super) received: Option<usize>,
     pub(super) deadline: MonoTime,
@@ -81,7 +72,7 @@ pub(super) struct FindSlot {
 pub(super) struct EnrSlot {
     pub(super) token: Token,
     pub(super) hash: Option<PacketHash>,
-    pub(super) wants: Vec<EnrWant>,
+    pub(super) wants: Vec<Asker>,
 }
 
 #[derive(Debug)]
@@ -98,7 +89,7 @@ pub(super) struct Contact {
     pub(super) enr: Option<EnrSlot>,
     pub(super) jobs: VecDeque<Job>,
     /// A question of the peer's that has come before its pong to the ping under way, and where from.
-    pub(super) asked: Option<(SocketAddr, Target)>,
+    pub(super) asked: Option<(SocketAddr, WireTarget)>,
 }
 
 impl Contact {

@@ -9,10 +9,9 @@ use tercet_nodedb::Seed;
 
 use super::command::{OpId, Reply, RequestError};
 use super::lookups::Purpose;
-use super::{V4Core, V4Output};
-use crate::kad::Proof;
-use crate::v4::bond::{Bond, PeerKey};
-use crate::v4::message::Target;
+use super::{CoreOutput, DiscoveryCore};
+use crate::engine::Target;
+use crate::kad::{BUCKET_SIZE, Proof};
 
 /// Seeds asked of the database (geth).
 const SEEDS: usize = 30;
@@ -33,6 +32,13 @@ const EMPTY_RETRY: Duration = Duration::from_secs(1);
 /// Longest such wait.
 const EMPTY_RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 
+/// First wait before a refresh that left few nodes live is repeated, unless they have come to be enough meanwhile: a sweep
+/// of the fast list takes about as long. Doubles each time, up to the usual interval.
+const FEW_RETRY: Duration = Duration::from_secs(10);
+
+/// Fewer live nodes than this are few: one datagram lost at the start may have cost the rest.
+const ENOUGH: usize = BUCKET_SIZE;
+
 /// Callers waiting for a refresh.
 const MAX_REFRESH_WAITERS: usize = 64;
 
@@ -45,7 +51,7 @@ pub(super) enum Waiter {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
-    Idle { next: MonoTime },
+    Idle { next: MonoTime, few: bool },
     Seeds { give_up: MonoTime },
     Own,
     Random { left: usize },
@@ -59,16 +65,22 @@ pub(super) struct Refresh {
     joined: bool,
     /// Refreshes in a row that left the table empty.
     empty: u32,
+    /// Refreshes in a row that left few nodes live, but not none.
+    few: u32,
     rng: MachineRng,
 }
 
 impl Refresh {
     pub(super) const fn new(first: MonoTime, rng: MachineRng) -> Self {
         Self {
-            stage: Stage::Idle { next: first },
+            stage: Stage::Idle {
+                next: first,
+                few: false,
+            },
             waiters: Vec::new(),
             joined: false,
             empty: 0,
+            few: 0,
             rng,
         }
     }
@@ -79,7 +91,7 @@ impl Refresh {
 
     pub(super) const fn deadline(&self) -> Option<MonoTime> {
         match self.stage {
-            Stage::Idle { next } => Some(next),
+            Stage::Idle { next, .. } => Some(next),
             Stage::Seeds { give_up } => Some(give_up),
             Stage::Own | Stage::Random { .. } => None,
         }
@@ -88,7 +100,7 @@ impl Refresh {
     /// Brings the next refresh forward because the table is empty.
     pub(super) fn hurry(&mut self, now: MonoTime) {
         let soon = now + self.empty_retry();
-        if let Stage::Idle { next } = &mut self.stage {
+        if let Stage::Idle { next, .. } = &mut self.stage {
             *next = soon.min(*next);
         }
     }
@@ -100,7 +112,7 @@ impl Refresh {
     }
 }
 
-impl V4Core {
+impl DiscoveryCore {
     /// Joins the refresh under way or starts one.
     pub(super) fn wait_for_refresh(
         &mut self,
@@ -119,7 +131,14 @@ impl V4Core {
 
     pub(super) fn on_refresh_timeout(&mut self, now: Now) {
         match self.refresh.stage {
-            Stage::Idle { next } if next <= now.mono => self.start_refresh(now),
+            // They have come to be enough while it waited.
+            Stage::Idle { next, few: true }
+                if next <= now.mono && self.table.live_len() >= ENOUGH =>
+            {
+                self.refresh.few = 0;
+                self.rest(now);
+            }
+            Stage::Idle { next, .. } if next <= now.mono => self.start_refresh(now),
             Stage::Seeds { give_up } if give_up <= now.mono => self.handle_seeds(now, Vec::new()),
             _ => {}
         }
@@ -129,7 +148,7 @@ impl V4Core {
         self.refresh.stage = Stage::Seeds {
             give_up: now.mono + SEEDS_TIMEOUT,
         };
-        self.out.push_back(V4Output::LoadSeeds {
+        self.out.push_back(CoreOutput::LoadSeeds {
             count: SEEDS,
             max_age: SEED_MAX_AGE,
         });
@@ -137,22 +156,18 @@ impl V4Core {
 
     pub(super) fn handle_seeds(&mut self, now: Now, seeds: Vec<Seed>) {
         for Seed { node, meta, .. } in seeds.into_iter().take(SEEDS) {
-            if self.usable(&node).is_ok() {
-                let bond = Bond {
-                    last_ping: meta.last_ping,
-                    last_pong: meta.last_pong,
-                    last_answer: None,
-                    find_failures: meta.find_failures,
-                };
-                self.bonds.restore(PeerKey::of(&node), bond);
+            if self.policy.usable(&node).is_ok() {
+                self.v4.restore(&node, &meta);
+                let id = node.id();
                 self.table.add(now.mono, node, Proof::Hearsay);
+                self.table.restore_failures(&id, meta.find_failures);
             }
         }
         if !matches!(self.refresh.stage, Stage::Seeds { .. }) {
             return;
         }
         for node in self.config.bootnodes.clone() {
-            if self.usable(&node).is_ok() {
+            if self.policy.usable(&node).is_ok() {
                 self.table.add(now.mono, node, Proof::Hearsay);
             }
         }
@@ -186,19 +201,7 @@ impl V4Core {
             self.refresh.joined = true;
             self.table.fill(now.mono);
         }
-        let wait = if self.table.is_empty() {
-            let wait = self.refresh.empty_retry();
-            self.refresh.empty = self.refresh.empty.saturating_add(1);
-            wait
-        } else {
-            self.refresh.empty = 0;
-            // Spread over the upper half of the interval, so that nodes started together drift apart.
-            let half = self.config.refresh_interval / 2;
-            half + half.mul_f64(self.refresh.rng.random())
-        };
-        self.refresh.stage = Stage::Idle {
-            next: now.mono + wait,
-        };
+        self.rest(now);
         for waiter in std::mem::take(&mut self.refresh.waiters) {
             match waiter {
                 Waiter::Op(op) => self.done(op, Ok(Reply::Refreshed)),
@@ -209,5 +212,28 @@ impl V4Core {
                 }
             }
         }
+    }
+
+    /// Draws the time of the next refresh.
+    fn rest(&mut self, now: Now) {
+        let refresh = &mut self.refresh;
+        // Spread over the upper half of the interval, so that nodes started together drift apart.
+        let half = self.config.refresh_interval / 2;
+        let usual = half + half.mul_f64(refresh.rng.random());
+        let (wait, few) = if self.table.is_empty() {
+            let wait = refresh.empty_retry();
+            refresh.empty = refresh.empty.saturating_add(1);
+            (wait, false)
+        } else if self.table.live_len() < ENOUGH {
+            refresh.empty = 0;
+            let wait = FEW_RETRY.saturating_mul(2_u32.saturating_pow(refresh.few));
+            refresh.few = refresh.few.saturating_add(1);
+            (wait.min(usual), true)
+        } else {
+            (refresh.empty, refresh.few) = (0, 0);
+            (usual, false)
+        };
+        let next = now.mono + wait;
+        refresh.stage = Stage::Idle { next, few };
     }
 }

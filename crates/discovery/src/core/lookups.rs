@@ -6,17 +6,13 @@ use rand::RngExt;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime, Now};
 
-use super::V4Core;
+use super::DiscoveryCore;
 use super::command::{Found, OpId, Reply, RequestError};
-use super::contact::Job;
+use crate::engine::{Asker, LookupId, Protocol, Question, Target};
 use crate::kad::{BUCKET_SIZE, Lookup};
-use crate::v4::message::Target;
 
 /// Lookups for callers at one time; a refresh adds up to three.
 pub const MAX_LOOKUPS: usize = 16;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct LookupId(u64);
 
 /// Who started a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +120,7 @@ impl Lookups {
     }
 }
 
-impl V4Core {
+impl DiscoveryCore {
     /// Starts a lookup; it moves at the next [`drive_lookups`](Self::drive_lookups).
     pub(super) fn start_lookup(
         &mut self,
@@ -139,7 +135,10 @@ impl V4Core {
         if purpose != Purpose::Refresh && for_callers.count() >= MAX_LOOKUPS {
             return Err(RequestError::Busy);
         }
-        let start = self.table.closest(&target.id(), BUCKET_SIZE, |_, _| true);
+        let may_ask = |node: &Node| self.may_ask(&target, node);
+        let start = self
+            .table
+            .closest(&target.id(), BUCKET_SIZE, |node, _| may_ask(node));
         let lookup = Lookup::new(self.record.id(), target.id(), start);
         let id = LookupId(self.lookups.next);
         self.lookups.next += 1;
@@ -157,19 +156,40 @@ impl V4Core {
     }
 
     /// Sends what the lookups want to ask and ends those that are done. Everything that happens to a lookup
-    /// only marks it, so that a chain of failures is a loop here and not a recursion.
-    pub(super) fn drive_lookups(&mut self, now: Now) {
+    /// only marks it, so that a chain of failures is a loop here and not a recursion. `false` if there was nothing to do.
+    pub(super) fn drive_lookups(&mut self, now: Now) -> bool {
+        let driven = !self.lookups.touched.is_empty();
         while let Some(id) = self.lookups.touched.pop_first() {
             while let Some(node) = self.lookups.next_query(id) {
-                let peer = node.id();
-                if self.submit(now, node, Job::Find(id)).is_err() {
-                    self.lookups.on_failure(id, &peer);
+                if !self.query(now, id, &node) {
+                    self.lookups.on_failure(id, &node.id());
                 }
             }
             if let Some(done) = self.lookups.take_done(id) {
                 self.on_lookup_done(now, &done);
             }
         }
+        driven
+    }
+
+    /// Asks a node on a lookup's behalf: where the table knows it to answer, if that knows more than whoever named it.
+    fn query(&mut self, now: Now, id: LookupId, node: &Node) -> bool {
+        let Some(target) = self.lookups.target(id) else {
+            return false;
+        };
+        let standing = self.table.standing(&node.id());
+        let known = self.table.get(&node.id()).filter(|known| {
+            let is_live = standing.is_some_and(|standing| !standing.live.is_empty());
+            is_live || (node.record().is_none() && known.record().is_some())
+        });
+        let node = known.unwrap_or(node).clone();
+        let (question, asker) = (Question::Find(target), Asker::Lookup(id));
+        self.ask(now, &node, question, asker).is_ok()
+    }
+
+    /// Whether a node can be asked for a target: without the target's bytes only over discv5, which needs a record.
+    pub(super) fn may_ask(&self, target: &Target, node: &Node) -> bool {
+        target.bytes().is_some() || self.possible(node).contains(Protocol::V5)
     }
 
     fn on_lookup_done(&mut self, now: Now, done: &Running) {

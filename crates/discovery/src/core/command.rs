@@ -1,27 +1,49 @@
 //! What callers may ask of the machine, and how it ends.
 
-use std::time::Duration;
-
+use bytes::Bytes;
 use tercet_enode::{Node, NodeRecord};
 use tercet_machine::Now;
 
-use super::V4Core;
-use super::contact::{EnrWant, Job};
+use super::DiscoveryCore;
 use super::lookups::Purpose;
 use super::refresh::Waiter;
-use crate::v4::message::{Target, WireEndpoint};
+use crate::engine::{Asker, PongInfo, Protocol, Question, Target};
+use crate::v5::Distances;
+
+/// Operations that ask one node, under way at one time. A further one is [`RequestError::Busy`].
+pub const MAX_OPS: usize = 1024;
 
 /// Names an operation; chosen by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u64);
 
+/// What one node is asked for with [`Command::FindNode`].
+#[derive(Clone, PartialEq, Debug)]
+pub enum FindTarget {
+    /// Over discv4: the nodes it knows closest to a target, of which the bytes must be known.
+    Near(Target),
+    /// Over discv5: the nodes it knows at these distances from itself.
+    Distances(Distances),
+}
+
 /// An operation.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Ping a node: [`Reply::Pong`].
-    Ping(Node),
-    /// Fetch a node's record from itself: [`Reply::Record`].
-    RequestEnr(Node),
+    /// Ping a node, over one protocol or the one that suits it: [`Reply::Pong`].
+    Ping(Node, Option<Protocol>),
+    /// Fetch a node's record from itself, over one protocol or the one that suits it: [`Reply::Record`].
+    RequestEnr(Node, Option<Protocol>),
+    /// Ask one node once for others: [`Reply::Nodes`].
+    FindNode(Node, FindTarget),
+    /// Send a node a message of another protocol over discv5: [`Reply::Talk`].
+    Talk {
+        /// Whom.
+        node: Node,
+        /// The protocol's name.
+        protocol: Bytes,
+        /// Its message.
+        payload: Bytes,
+    },
     /// Find the nodes closest to a target: [`Reply::Found`]. With an empty table a refresh comes first.
     Lookup(Target),
     /// The same for a random target, to meet nodes anywhere.
@@ -40,6 +62,10 @@ pub enum Reply {
     Pong(PongInfo),
     /// Its record, signed by it.
     Record(NodeRecord),
+    /// Nodes one node named: those it may name, none twice, in no order.
+    Nodes(Vec<Node>),
+    /// The other protocol's answer.
+    Talk(Bytes),
     /// What the lookup found.
     Found(Found),
     /// The node with a higher sequence number or another endpoint than the one given; `None` if there is
@@ -47,17 +73,6 @@ pub enum Reply {
     Resolved(Option<Node>),
     /// The refresh is over.
     Refreshed,
-}
-
-/// What a pong says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PongInfo {
-    /// From the ping to its pong.
-    pub rtt: Duration,
-    /// Sequence number of the node's record, if it says one.
-    pub enr_seq: Option<u64>,
-    /// This node's address as the other one sees it. Its word alone.
-    pub seen_as: WireEndpoint,
 }
 
 /// What a lookup found.
@@ -89,20 +104,48 @@ pub enum RequestError {
     /// It answered with another node's record.
     #[error("the answer holds another node's record")]
     WrongRecord,
+    /// No protocol that is switched on can ask this.
+    #[error("no protocol that is switched on can ask this")]
+    Unsupported,
     /// Discovery has been shut down.
     #[error("discovery has been shut down")]
     Closed,
 }
 
-impl V4Core {
+/// An operation that asks one node.
+#[derive(Debug)]
+pub(super) struct Operation {
+    pub(super) question: Question,
+    /// The protocol the caller chose.
+    pub(super) only: Option<Protocol>,
+    /// What has been named so far.
+    pub(super) nodes: Vec<Node>,
+}
+
+impl DiscoveryCore {
     pub(super) fn handle_command(&mut self, now: Now, op: OpId, command: Command) {
         let accepted = match command {
-            Command::Ping(node) => self
-                .usable(&node)
-                .and_then(|()| self.ping_for(now, node, op)),
-            Command::RequestEnr(node) => self
-                .usable(&node)
-                .and_then(|()| self.submit(now, node, Job::Enr(EnrWant::Op(op)))),
+            Command::Ping(node, only) => self.ask_for(now, op, &node, (Question::Ping, only)),
+            Command::RequestEnr(node, only) => {
+                self.ask_for(now, op, &node, (Question::Record, only))
+            }
+            Command::FindNode(node, target) => {
+                let asked = match target {
+                    FindTarget::Near(target) => (Question::Find(target), Some(Protocol::V4)),
+                    FindTarget::Distances(distances) => {
+                        (Question::Distances(distances), Some(Protocol::V5))
+                    }
+                };
+                self.ask_for(now, op, &node, asked)
+            }
+            Command::Talk {
+                node,
+                protocol,
+                payload,
+            } => {
+                let question = Question::Talk { protocol, payload };
+                self.ask_for(now, op, &node, (question, Some(Protocol::V5)))
+            }
             Command::Lookup(target) => self.look_up(now, op, target),
             Command::LookupRandom => {
                 let target = self.lookups.random_target();
@@ -114,6 +157,30 @@ impl V4Core {
         if let Err(error) = accepted {
             self.done(op, Err(error));
         }
+    }
+
+    fn ask_for(
+        &mut self,
+        now: Now,
+        op: OpId,
+        node: &Node,
+        (question, only): (Question, Option<Protocol>),
+    ) -> Result<(), RequestError> {
+        self.policy.usable(node)?;
+        if self.ops.len() >= MAX_OPS {
+            return Err(RequestError::Busy);
+        }
+        let operation = Operation {
+            question: question.clone(),
+            only,
+            nodes: Vec::new(),
+        };
+        match only {
+            Some(protocol) => self.ask_over(now, protocol, node, question, Asker::Op(op)),
+            None => self.ask(now, node, question, Asker::Op(op)),
+        }?;
+        self.ops.insert(op, operation);
+        Ok(())
     }
 
     fn look_up(&mut self, now: Now, op: OpId, target: Target) -> Result<(), RequestError> {
@@ -128,10 +195,10 @@ impl V4Core {
         if self.resolving.len() >= super::MAX_LOOKUPS {
             return Err(RequestError::Busy);
         }
-        match self.usable(&node) {
+        match self.policy.usable(&node) {
             Err(RequestError::Own) => return Err(RequestError::Own),
             Ok(()) => {
-                self.submit(now, node.clone(), Job::Enr(EnrWant::Resolve(op)))?;
+                self.ask(now, &node, Question::Record, Asker::Resolve(op))?;
                 self.resolving.insert(op, node);
             }
             // Nowhere to ask it: that is what the search is for.
@@ -177,22 +244,6 @@ impl V4Core {
         if let Some(given) = self.resolving.remove(&op) {
             let newer = found.filter(|node| is_newer(node, &given));
             self.done(op, Ok(Reply::Resolved(newer)));
-        }
-    }
-
-    /// Whether packets may be sent to a node.
-    pub(super) fn usable(&self, node: &Node) -> Result<(), RequestError> {
-        let endpoint = node.endpoint();
-        if node.id() == self.record.id() {
-            Err(RequestError::Own)
-        } else if endpoint.udp == 0
-            || endpoint.ip.is_unspecified()
-            || endpoint.ip.is_multicast()
-            || !self.permits(endpoint.ip)
-        {
-            Err(RequestError::NoAddress)
-        } else {
-            Ok(())
         }
     }
 }

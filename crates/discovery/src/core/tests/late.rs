@@ -4,8 +4,7 @@ use tercet_enode::NodeId;
 
 use super::*;
 use crate::kad::BUCKET_SIZE;
-use crate::v4::core::late::{Late, LateAnswers, MAX_LATE};
-use crate::v4::message::{FindNode, Neighbor, Neighbors};
+use crate::v4::{FindNode, Neighbor, Neighbors};
 
 const PEER: u64 = 1;
 
@@ -58,13 +57,13 @@ fn the_second_packet_first_loses_nothing_and_waits_for_nothing() {
     assert_eq!(bench.sent.len(), 3, "the lookup goes on at once");
     neighbors(&mut bench, 10..22);
     assert_eq!(bench.sent.len(), 3, "and asks no more than α");
-    assert_eq!(bench.core.counters().dropped_unsolicited, 0);
+    assert_eq!(bench.core.counters().v4.dropped_unsolicited, 0);
     for n in 10..26 {
         assert!(known(&bench).contains(&public(n).node_id()), "{n}");
     }
-    assert_eq!(bench.core.late.len(), 0, "sixteen are all there are");
+    assert_eq!(bench.core.v4.late_len(), 0, "sixteen are all there are");
     neighbors(&mut bench, 30..31);
-    assert_eq!(bench.core.counters().dropped_unsolicited, 1);
+    assert_eq!(bench.core.counters().v4.dropped_unsolicited, 1);
 }
 
 #[test]
@@ -92,10 +91,10 @@ fn the_rest_of_an_answer_is_taken_until_the_requests_deadline() {
             bench
         };
         let in_time = begin(499);
-        assert_eq!(in_time.core.counters().dropped_unsolicited, 0);
+        assert_eq!(in_time.core.counters().v4.dropped_unsolicited, 0);
         assert!(known(&in_time).contains(&public(rest.start).node_id()));
         let too_late = begin(500);
-        assert_eq!(too_late.core.counters().dropped_unsolicited, 1);
+        assert_eq!(too_late.core.counters().v4.dropped_unsolicited, 1);
         assert!(!known(&too_late).contains(&public(rest.start).node_id()));
     }
 }
@@ -113,9 +112,9 @@ fn no_more_than_sixteen_of_one_answer_however_it_comes() {
     for _ in 0..=BUCKET_SIZE {
         neighbors(&mut bench, 0..0);
     }
-    assert_eq!(bench.core.counters().dropped_unsolicited, 0);
+    assert_eq!(bench.core.counters().v4.dropped_unsolicited, 0);
     neighbors(&mut bench, 0..0);
-    assert_eq!(bench.core.counters().dropped_unsolicited, 1);
+    assert_eq!(bench.core.counters().v4.dropped_unsolicited, 1);
 }
 
 /// Plays a lookup among twenty known nodes in which everybody asked answers, the first two with the twenty, the last
@@ -166,7 +165,7 @@ fn a_question_that_overtakes_the_pong_before_it_is_answered_after_it() {
     bench.ping_from(PEER, address(PEER), None);
     let question = |bench: &Bench| {
         Message::FindNode(FindNode {
-            target: Target::from(public(77)),
+            target: WireTarget::from(public(77)),
             expiration: bench.expiration(),
         })
     };
@@ -176,7 +175,7 @@ fn a_question_that_overtakes_the_pong_before_it_is_answered_after_it() {
     assert!(bench.sent.is_empty(), "nothing without a proof");
     // One waits; a second is dropped.
     bench.receive(PEER, question(&bench));
-    assert_eq!(bench.core.counters().dropped_unproven, 1);
+    assert_eq!(bench.core.counters().v4.dropped_unproven, 1);
     bench.sent = pinged;
     bench.answer_ping(PEER, address(PEER), None);
     let answers = bench.take_sent(address(PEER));
@@ -195,33 +194,6 @@ fn a_question_that_overtakes_the_pong_before_it_is_answered_after_it() {
     bench.receive(PEER, question(&bench));
     bench.wait(Duration::from_secs(1));
     assert!(bench.sent.is_empty());
-    assert_eq!(bench.core.counters().dropped_unproven, 1);
+    assert_eq!(bench.core.counters().v4.dropped_unproven, 1);
     assert_eq!(bench.core.contacts(), 0);
-}
-
-#[test]
-fn unfinished_answers_are_bounded_and_the_oldest_gives_way() {
-    let peer = |n: u64| crate::v4::bond::PeerKey::of(&node(n));
-    let mut bench = asking();
-    let contact = bench.core.contacts.get_mut(&peer(PEER));
-    let lookup = contact
-        .and_then(|contact| contact.find)
-        .expect("a question")
-        .lookup;
-    let mut late = LateAnswers::default();
-    for n in 0..=MAX_LATE as u64 {
-        late.push(
-            START.mono,
-            Late {
-                peer: peer(n),
-                lookup,
-                room: 4,
-                deadline: START.mono + Duration::from_millis(500),
-            },
-        );
-    }
-    assert_eq!(late.len(), MAX_LATE);
-    assert_eq!(late.take(START.mono, &peer(0), 4).1, []);
-    assert_eq!(late.take(START.mono, &peer(1), 9), (4, vec![lookup]));
-    assert_eq!(late.len(), MAX_LATE - 1);
 }

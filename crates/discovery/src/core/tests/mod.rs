@@ -8,7 +8,7 @@ mod rules;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tercet_enode::{Endpoint, Node, NodeRecord, PublicKey, SecretKey};
@@ -16,7 +16,10 @@ use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
 use tercet_nodedb::Write;
 
 use super::*;
-use crate::v4::message::{MessageKind, Neighbors, Ping, Pong, Target, WireEndpoint};
+use crate::engine::{Protocols, Target};
+use crate::v4::{
+    Message, MessageKind, Neighbors, PacketHash, Ping, Pong, WireEndpoint, WireTarget,
+};
 
 pub(super) const START: Now = Now {
     mono: MonoTime::ZERO,
@@ -57,10 +60,13 @@ pub(super) fn record_at(n: u64, at: SocketAddr, seq: u64) -> NodeRecord {
         .unwrap()
 }
 
-pub(super) fn config(n: u64) -> V4Config {
+pub(super) fn config(n: u64) -> CoreConfig {
     let mut seed = [9; 32];
     seed[..8].copy_from_slice(&n.to_le_bytes());
-    V4Config::new(seed)
+    CoreConfig {
+        protocols: Protocols::V4,
+        ..CoreConfig::new(seed)
+    }
 }
 
 pub(super) fn hash(n: u64) -> PacketHash {
@@ -71,25 +77,27 @@ pub(super) fn hash(n: u64) -> PacketHash {
 
 /// One machine, node 0, and the test in the place of everybody else.
 pub(super) struct Bench {
-    pub(super) core: V4Core,
+    pub(super) core: DiscoveryCore,
     pub(super) now: Now,
     pub(super) hashes: u64,
     pub(super) sent: Vec<(SocketAddr, Message, PacketHash)>,
     pub(super) writes: Vec<Write>,
     pub(super) done: Vec<(OpId, Result<Reply, RequestError>)>,
+    /// Everything else.
+    pub(super) said: Vec<CoreOutput>,
 }
 
 impl Bench {
     /// After its first refresh, with an empty table and nothing under way.
-    pub(super) fn new(config: V4Config) -> Self {
+    pub(super) fn new(config: CoreConfig) -> Self {
         let mut bench = Self::unborn(config);
         bench.core.handle_timeout(bench.now);
         bench.drain();
         bench
     }
 
-    pub(super) fn unborn(config: V4Config) -> Self {
-        let core = V4Core::new(config, record_at(0, address(0), 1), START);
+    pub(super) fn unborn(config: CoreConfig) -> Self {
+        let core = DiscoveryCore::new(config, record_at(0, address(0), 1), START);
         Self {
             core,
             now: START,
@@ -97,34 +105,39 @@ impl Bench {
             sent: vec![],
             writes: vec![],
             done: vec![],
+            said: vec![],
         }
     }
 
     pub(super) fn drain(&mut self) {
         while let Some(output) = self.core.poll() {
             match output {
-                V4Output::Send { to, message, token } => {
+                CoreOutput::V4Send { to, message, token } => {
                     self.hashes += 1;
                     let hash = hash(self.hashes);
                     if let Some(token) = token {
-                        self.core.handle(self.now, V4Input::Sent { token, hash });
+                        self.core
+                            .handle(self.now, CoreInput::V4Sent { token, hash });
                     }
                     self.sent.push((to, message, hash));
                 }
-                V4Output::Write(write) => self.writes.push(write),
-                V4Output::LoadSeeds { .. } => self.core.handle(self.now, V4Input::Seeds(vec![])),
-                V4Output::Done { op, result } => self.done.push((op, result)),
+                CoreOutput::Write(write) => self.writes.push(write),
+                CoreOutput::LoadSeeds { .. } => {
+                    self.core.handle(self.now, CoreInput::Seeds(vec![]))
+                }
+                CoreOutput::Done { op, result } => self.done.push((op, result)),
+                other => self.said.push(other),
             }
         }
     }
 
-    pub(super) fn input(&mut self, input: V4Input) {
+    pub(super) fn input(&mut self, input: CoreInput) {
         self.core.handle(self.now, input);
         self.drain();
     }
 
     pub(super) fn command(&mut self, op: u64, command: Command) {
-        self.input(V4Input::Command {
+        self.input(CoreInput::Command {
             op: OpId(op),
             command,
         });
@@ -152,7 +165,7 @@ impl Bench {
     pub(super) fn receive_from(&mut self, n: u64, from: SocketAddr, message: Message) {
         self.hashes += 1;
         let hash = hash(self.hashes);
-        self.input(V4Input::Packet {
+        self.input(CoreInput::V4Packet {
             from,
             key: public(n),
             hash,
@@ -199,7 +212,7 @@ impl Bench {
 
     /// Nodes in `numbers` answer what has been sent to them: pings, and questions with nobody. Returns the targets asked
     /// for.
-    pub(super) fn serve(&mut self, numbers: &[u64]) -> Vec<Target> {
+    pub(super) fn serve(&mut self, numbers: &[u64]) -> Vec<WireTarget> {
         let mut targets = vec![];
         while let Some(at) = self
             .sent
@@ -258,7 +271,7 @@ impl Bench {
 
 /// A network of machines with a fixed delay, each answering as the real thing.
 pub(super) struct Net {
-    pub(super) cores: Vec<V4Core>,
+    pub(super) cores: Vec<DiscoveryCore>,
     addrs: Vec<SocketAddr>,
     pub(super) now: Now,
     delay: Duration,
@@ -280,7 +293,7 @@ impl Net {
                 } else {
                     vec![node_at(0, addrs[0])]
                 };
-                V4Core::new(config, record_at(i, addrs[i as usize], 1), START)
+                DiscoveryCore::new(config, record_at(i, addrs[i as usize], 1), START)
             })
             .collect();
         Self {
@@ -299,7 +312,7 @@ impl Net {
         let now = self.now;
         self.cores[at].handle(
             now,
-            V4Input::Command {
+            CoreInput::Command {
                 op: OpId(op),
                 command,
             },
@@ -310,21 +323,21 @@ impl Net {
     fn drain(&mut self, at: usize) {
         while let Some(output) = self.cores[at].poll() {
             match output {
-                V4Output::Send { to, message, token } => {
+                CoreOutput::V4Send { to, message, token } => {
                     self.serial += 1;
                     let hash = hash(self.serial);
                     if let Some(token) = token {
-                        self.cores[at].handle(self.now, V4Input::Sent { token, hash });
+                        self.cores[at].handle(self.now, CoreInput::V4Sent { token, hash });
                     }
                     self.queue
                         .push(Reverse((self.now.mono + self.delay, self.serial)));
                     self.flying.insert(self.serial, (at, to, hash, message));
                 }
-                V4Output::LoadSeeds { .. } => {
-                    self.cores[at].handle(self.now, V4Input::Seeds(vec![]));
+                CoreOutput::LoadSeeds { .. } => {
+                    self.cores[at].handle(self.now, CoreInput::Seeds(vec![]));
                 }
-                V4Output::Done { op, result } => self.done.push((at, op, result)),
-                V4Output::Write(_) => {}
+                CoreOutput::Done { op, result } => self.done.push((at, op, result)),
+                _ => {}
             }
         }
     }
@@ -338,7 +351,7 @@ impl Net {
         let (begin, end) = (self.now.mono, self.now.mono + limit);
         while !until(self) {
             let packet = self.queue.peek().map(|Reverse((at, _))| *at);
-            let timer = self.cores.iter().filter_map(V4Core::deadline).min();
+            let timer = self.cores.iter().filter_map(DiscoveryCore::deadline).min();
             let at = packet
                 .into_iter()
                 .chain(timer)
@@ -353,7 +366,7 @@ impl Net {
                     continue;
                 };
                 if let Some(i) = self.addrs.iter().position(|addr| *addr == to) {
-                    let input = V4Input::Packet {
+                    let input = CoreInput::V4Packet {
                         from: self.addrs[sender],
                         key: public(sender as u64),
                         hash,

@@ -1,0 +1,330 @@
+//! The state machine behind both protocols: one table, when it is checked and refreshed, which lookups run, what callers
+//! asked for. How one node is asked one question is the engines' business, `v4::engine` and `v5::engine`; bytes, keys and
+//! sessions are the codecs'. So a simulation can run thousands of these without a single curve operation.
+//!
+//! # How to drive it
+//!
+//! 1. [`DiscoveryCore::new`]; its deadline is due at once and starts the first refresh.
+//! 2. For a datagram: [`DiscoveryCore::admit`] by source. Then, for discv4, parse, [`DiscoveryCore::screen`], and only then
+//!    recover the key and [`handle`](Machine::handle) a [`CoreInput::V4Packet`]. Without datagrams only the last step is
+//!    needed.
+//! 3. After every call drain [`poll`](Machine::poll):
+//!    - [`CoreOutput::V4Send`]: deliver the message. If it has a `token`, hand back the packet's hash at once with
+//!      [`CoreInput::V4Sent`]: replies are matched by it. The receiver's `V4Packet` carries the same hash. Any unique 32 bytes
+//!      will do where nothing is signed, a counter for instance.
+//!    - [`CoreOutput::V5Send`]: deliver the message over the session with that node, after a handshake if there is none.
+//!    - [`CoreOutput::LoadSeeds`]: answer with [`CoreInput::Seeds`], empty without a database.
+//!    - [`CoreOutput::Write`]: what the database should remember; may be dropped.
+//!    - [`CoreOutput::Done`]: the end of the operation with that [`OpId`]; every accepted command ends with exactly one.
+//! 4. Call [`handle_timeout`](Machine::handle_timeout) at [`deadline`](Machine::deadline).
+
+mod ask;
+mod clock;
+mod command;
+mod io;
+mod lookups;
+mod newer;
+mod refresh;
+mod reports;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tercet_enode::{AddressClass, Node, NodeRecord};
+use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet};
+use tercet_nodedb::Write;
+
+pub use self::ask::MAX_REPEATS;
+pub use self::clock::{SUSPICION_COOLDOWN, SUSPICIOUS};
+pub use self::command::{Command, FindTarget, Found, MAX_OPS, OpId, Reply, RequestError};
+pub use self::io::{CoreConfig, CoreCounters, CoreInput, CoreOutput, Refused};
+pub use self::lookups::MAX_LOOKUPS;
+pub use self::newer::MAX_CLAIMS;
+
+use self::ask::Repeats;
+use self::clock::Suspicion;
+use self::command::Operation;
+use self::lookups::Lookups;
+use self::newer::Claims;
+use self::refresh::Refresh;
+use crate::engine::Protocol;
+use crate::kad::{Table, TableSnapshot};
+use crate::policy::Policy;
+use crate::v4::codec::UnverifiedPacket;
+use crate::v4::engine::V4Engine;
+use crate::v4::{self};
+
+/// Packets a second one network (IPv4 /24, IPv6 /64) may send for long. A node in the middle of lookups
+/// exchanges about five with each of its peers.
+pub const SOURCE_RATE: u32 = 20;
+
+/// Packets one network may send at once.
+pub const SOURCE_BURST: u32 = 200;
+
+/// Networks whose rate is kept, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
+pub const MAX_SOURCES: usize = 4096;
+
+/// How often live nodes are copied to the database, in the long run: after a start at 1, 2, 4 … seconds, so that a node
+/// that is killed early has still learnt something.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The first of those intervals.
+const FIRST_SAVE: Duration = Duration::from_secs(1);
+
+/// How long a node must have stayed in the table to be copied, in the long run; before, half of the time since the start.
+const SAVE_MIN_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct DiscoveryCore {
+    config: CoreConfig,
+    policy: Policy,
+    record: NodeRecord,
+    table: Table,
+    v4: V4Engine,
+    lookups: Lookups,
+    refresh: Refresh,
+    ops: BTreeMap<OpId, Operation>,
+    /// Nodes being resolved, by operation.
+    resolving: BTreeMap<OpId, Node>,
+    repeats: Repeats,
+    claims: Claims,
+    suspicion: Suspicion,
+    limiter: RateLimiter<Subnet>,
+    saving: Saving,
+    counters: CoreCounters,
+    out: VecDeque<CoreOutput>,
+}
+
+#[derive(Debug)]
+struct Saving {
+    started: MonoTime,
+    next: MonoTime,
+}
+
+impl DiscoveryCore {
+    /// A core for the node `record` describes, due at `now`.
+    #[must_use]
+    pub fn new(config: CoreConfig, record: NodeRecord, now: Now) -> Self {
+        let mut rng = MachineRng::from_seed(config.seed);
+        let limiter = RateLimiter::new(Quota::per_second(SOURCE_RATE, SOURCE_BURST), MAX_SOURCES);
+        let policy = Policy::new(record.id(), config.netrestrict.as_deref(), config.families);
+        Self {
+            table: Table::new(record.id(), config.revalidation, rng.child("table")),
+            v4: V4Engine::new(
+                policy.clone(),
+                config.reply_timeout,
+                record.clone(),
+                rng.child("v4"),
+            ),
+            lookups: Lookups::new(rng.child("lookups")),
+            refresh: Refresh::new(now.mono, rng.child("refresh")),
+            ops: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+            repeats: Repeats::default(),
+            claims: Claims::new(&mut rng.child("claims")),
+            suspicion: Suspicion::default(),
+            limiter,
+            saving: Saving {
+                started: now.mono,
+                next: now.mono + FIRST_SAVE,
+            },
+            counters: CoreCounters::default(),
+            out: VecDeque::new(),
+            config,
+            policy,
+            record,
+        }
+    }
+
+    /// This node's record.
+    #[must_use]
+    pub const fn record(&self) -> &NodeRecord {
+        &self.record
+    }
+
+    /// The table, to read.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whether the first refresh is over.
+    #[must_use]
+    pub const fn has_joined(&self) -> bool {
+        self.refresh.has_joined()
+    }
+
+    /// A copy of the table for others.
+    #[must_use]
+    pub fn snapshot(&self) -> TableSnapshot {
+        self.table.snapshot()
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub const fn counters(&self) -> CoreCounters {
+        CoreCounters {
+            v4: self.v4.counters(),
+            ..self.counters
+        }
+    }
+
+    /// discv4 exchanges under way, at most [`MAX_CONTACTS`](crate::v4::MAX_CONTACTS).
+    #[must_use]
+    pub fn contacts(&self) -> usize {
+        self.v4.contacts()
+    }
+
+    /// First check of a datagram, by its source alone: the permitted networks and the rate of the source's
+    /// network. Loopback and LAN addresses have no limit.
+    ///
+    /// # Errors
+    /// The reason to drop it; it has been counted.
+    pub fn admit(&mut self, now: Now, from: IpAddr) -> Result<(), Refused> {
+        if !self.policy.permits(from.to_canonical()) {
+            self.counters.refused_restricted += 1;
+            return Err(Refused::Restricted);
+        }
+        if !AddressClass::of(from).is_lan() && !self.limiter.check(now.mono, &Subnet::of(from)) {
+            self.counters.refused_rate += 1;
+            return Err(Refused::Rate);
+        }
+        Ok(())
+    }
+
+    /// Second check of a discv4 packet, before the key recovery that costs as much as everything else: its time, and for a
+    /// reply whether anybody waits for it.
+    ///
+    /// # Errors
+    /// The reason to drop it; it has been counted.
+    pub fn screen(
+        &mut self,
+        now: Now,
+        from: IpAddr,
+        packet: &UnverifiedPacket,
+    ) -> Result<(), v4::Drop> {
+        let verdict = self.v4.screen(now, from.to_canonical(), packet);
+        self.judge(now, verdict);
+        verdict
+    }
+
+    fn judge(&mut self, now: Now, verdict: Result<(), v4::Drop>) {
+        match verdict {
+            Err(v4::Drop::Expired) => self.suspicion.on_expired(),
+            Ok(()) => self.suspicion.on_valid(),
+            Err(_) => {}
+        }
+        self.voice_suspicion(now);
+    }
+
+    fn voice_suspicion(&mut self, now: Now) {
+        if self.suspicion.take(now.mono) {
+            self.out.push_back(CoreOutput::Expired);
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        self.out.push_back(CoreOutput::Write(write));
+    }
+
+    fn done(&mut self, op: OpId, result: Result<Reply, RequestError>) {
+        self.out.push_back(CoreOutput::Done { op, result });
+    }
+
+    fn save(&mut self, now: MonoTime, min_age: Duration) {
+        for node in self.table.take_settled(now, min_age) {
+            self.write(Write::Node(node));
+        }
+    }
+
+    /// Takes in what the engines have to tell, asks what the lookups want to know, until nothing is left to do; then hands
+    /// out what the engines send.
+    fn settle(&mut self, now: Now) {
+        loop {
+            while let Some(report) = self.v4.poll_report() {
+                self.on_report(now, Protocol::V4, report);
+            }
+            if !self.drive_lookups(now) {
+                break;
+            }
+        }
+        while let Some(send) = self.v4.poll_send() {
+            let v4::engine::V4Send { to, message, token } = send;
+            self.out
+                .push_back(CoreOutput::V4Send { to, message, token });
+        }
+        self.voice_suspicion(now);
+    }
+}
+
+impl Machine for DiscoveryCore {
+    type Input = CoreInput;
+    type Output = CoreOutput;
+
+    fn handle(&mut self, now: Now, input: CoreInput) {
+        match input {
+            CoreInput::V4Packet {
+                from,
+                key,
+                hash,
+                message,
+            } => {
+                if self.config.protocols.contains(Protocol::V4) {
+                    let verdict =
+                        self.v4
+                            .handle_packet(now, &self.table, from, (key, hash), message);
+                    self.judge(now, verdict);
+                }
+            }
+            CoreInput::V4Sent { token, hash } => self.v4.handle_sent(token, hash),
+            CoreInput::V5Session { .. }
+            | CoreInput::V5Message { .. }
+            | CoreInput::TalkResponse { .. } => {}
+            CoreInput::Seeds(seeds) => self.handle_seeds(now, seeds),
+            CoreInput::LocalRecord(record) => {
+                self.v4.handle_local_record(record.clone());
+                self.record = record;
+            }
+            CoreInput::Command { op, command } => self.handle_command(now, op, command),
+            CoreInput::Close => self.save(now.mono, Duration::ZERO),
+        }
+        self.settle(now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.v4.handle_timeout(now);
+        self.lookups.on_timeout(now.mono);
+        self.on_refresh_timeout(now);
+        while let Some(node) = self.table.next_check(now.mono) {
+            self.check(now, &node);
+        }
+        let saving = &mut self.saving;
+        if saving.next <= now.mono {
+            let running = now.mono - saving.started;
+            saving.next = now.mono + running.min(SAVE_INTERVAL);
+            self.save(now.mono, SAVE_MIN_AGE.min(running / 2));
+        }
+        self.settle(now);
+    }
+
+    fn deadline(&self) -> Option<MonoTime> {
+        [
+            self.v4.deadline(),
+            self.lookups.deadline(),
+            self.refresh.deadline(),
+            self.table.deadline(),
+            Some(self.saving.next),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn poll(&mut self) -> Option<CoreOutput> {
+        self.out.pop_front()
+    }
+}

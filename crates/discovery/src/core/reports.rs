@@ -1,0 +1,265 @@
+//! What the engines tell, and what follows from it.
+
+use tercet_enode::{Node, NodeId, NodeRecord};
+use tercet_machine::Now;
+use tercet_nodedb::Write;
+
+use super::command::{Reply, RequestError};
+use super::{CoreOutput, DiscoveryCore};
+use crate::engine::{Asker, Protocol, Question, Report};
+use crate::kad::{Added, Proof};
+
+/// Lookups' questions unanswered in a row that cost a node its place (geth).
+const MAX_FIND_FAILURES: u32 = 5;
+
+/// A bucket with fewer nodes than this loses none to unanswered questions (geth): if our own line is down, the
+/// table survives it.
+const MIN_BUCKET_TO_DROP: usize = 4;
+
+impl DiscoveryCore {
+    pub(super) fn on_report(&mut self, now: Now, protocol: Protocol, report: Report) {
+        match report {
+            Report::Alive(node) => self.on_alive(now, protocol, node),
+            Report::Silent(node) => {
+                self.suspicion.on_silence();
+                self.on_silent(now, protocol, &node);
+            }
+            Report::Pong { asker, node, info } => {
+                self.repeats.forget(asker, node.id());
+                self.end(asker, Ok(Reply::Pong(info)));
+            }
+            Report::Nodes {
+                asker,
+                from,
+                nodes,
+                last,
+            } => self.on_nodes(now, asker, from, nodes, last),
+            Report::Linger { asker, until } => {
+                if let Asker::Lookup(lookup) = asker {
+                    self.lookups.linger(lookup, until);
+                }
+            }
+            Report::Record {
+                asker,
+                node,
+                record,
+            } => self.on_record(now, asker, node, record),
+            Report::Talk { asker, payload } => {
+                self.suspicion.on_answer();
+                self.end(asker, Ok(Reply::Talk(payload)));
+            }
+            Report::Failed { asker, node, error } => {
+                self.on_failed(now, protocol, asker, &node, error);
+            }
+            Report::Heard { node, proof } => self.on_heard(now, node, proof),
+            Report::Newer { node, seq } => self.on_newer(now, protocol, &node, seq),
+            Report::Vote { voter, seen_as } => {
+                self.out.push_back(CoreOutput::Vote { voter, seen_as })
+            }
+            Report::Unsolicited { from } => self.out.push_back(CoreOutput::Unsolicited { from }),
+            Report::TalkRequest {
+                from,
+                id,
+                request,
+                protocol,
+                payload,
+            } => self.out.push_back(CoreOutput::TalkRequest {
+                from,
+                id,
+                request,
+                protocol,
+                payload,
+            }),
+            Report::Write(write) => self.write(write),
+        }
+    }
+
+    fn on_alive(&mut self, now: Now, protocol: Protocol, node: Node) {
+        self.suspicion.on_answer();
+        self.offer(now, node, Proof::Answer(protocol));
+    }
+
+    /// Offers the table a node; one without a usable endpoint never enters it.
+    fn offer(&mut self, now: Now, node: Node, proof: Proof) {
+        if self.policy.usable(&node).is_ok() {
+            self.table.add(now.mono, node, proof);
+        }
+    }
+
+    /// Offers the table a node that came by itself. Until this node has found its own way into the network such
+    /// nodes wait behind those it finds. A newcomer whose protocols are not proven is checked at once.
+    fn on_heard(&mut self, now: Now, node: Node, proof: Proof) {
+        if self.policy.usable(&node).is_err() {
+            return;
+        }
+        if !self.refresh.has_joined() {
+            self.table.add_waiting(now.mono, node, proof);
+            return;
+        }
+        let id = node.id();
+        let added = self.table.add(now.mono, node, proof);
+        if added == Added::Inserted
+            && proof == Proof::Contact
+            && let Some(node) = self.table.get(&id).cloned()
+        {
+            self.table.on_check_begun(now.mono, &id);
+            self.check(now, &node);
+        }
+    }
+
+    fn on_nodes(&mut self, now: Now, asker: Asker, from: NodeId, nodes: Vec<Node>, last: bool) {
+        self.suspicion.on_answer();
+        for node in &nodes {
+            self.offer(now, node.clone(), Proof::Hearsay);
+        }
+        if last {
+            self.repeats.forget(asker, from);
+            if self.table.on_find_answered(&from) {
+                self.write_failures(from, 0);
+            }
+        }
+        match asker {
+            Asker::Lookup(lookup) => {
+                if let Some(target) = self.lookups.target(lookup) {
+                    let usable: Vec<Node> = nodes
+                        .into_iter()
+                        .filter(|node| self.may_ask(&target, node))
+                        .collect();
+                    self.lookups.learn(lookup, &from, usable);
+                }
+                if last {
+                    self.lookups.on_answer(lookup, &from);
+                }
+            }
+            Asker::Op(op) => {
+                let Some(operation) = self.ops.get_mut(&op) else {
+                    return;
+                };
+                operation.nodes.extend(nodes);
+                if last {
+                    let nodes = std::mem::take(&mut operation.nodes);
+                    self.end(asker, Ok(Reply::Nodes(nodes)));
+                }
+            }
+            Asker::Check | Asker::Newer | Asker::Resolve(_) => {}
+        }
+    }
+
+    /// A record is believed to be its node's newest, and kept wherever the node is known.
+    fn on_record(&mut self, now: Now, asker: Asker, node: Node, record: NodeRecord) {
+        self.suspicion.on_answer();
+        let id = node.id();
+        self.repeats.forget(asker, id);
+        if self.table.on_find_answered(&id) {
+            self.write_failures(id, 0);
+        }
+        if let Some(known) = self.table.known(&id) {
+            if record.seq() > known.seq() {
+                self.claims.on_delivered(&id);
+            }
+            self.offer(now, node.clone(), Proof::Hearsay);
+        }
+        match asker {
+            Asker::Op(_) => self.end(asker, Ok(Reply::Record(record))),
+            Asker::Resolve(op) => self.on_resolve_answer(op, node),
+            Asker::Lookup(_) | Asker::Check | Asker::Newer => {}
+        }
+    }
+
+    fn on_failed(
+        &mut self,
+        now: Now,
+        protocol: Protocol,
+        asker: Asker,
+        node: &Node,
+        error: RequestError,
+    ) {
+        let id = node.id();
+        if error == RequestError::Timeout {
+            // discv4 says of each ping that it was not answered.
+            if protocol == Protocol::V5 {
+                self.suspicion.on_silence();
+            }
+            self.table.on_unanswered(&id, node.endpoint(), protocol);
+            let again = self
+                .question_of(asker)
+                .is_some_and(|question| self.repeat(now, protocol, node, question, asker));
+            if again {
+                return;
+            }
+        }
+        self.repeats.forget(asker, id);
+        match asker {
+            Asker::Lookup(lookup) => {
+                self.lookups.on_failure(lookup, &id);
+                if error == RequestError::Timeout {
+                    self.on_find_failed(now, id);
+                }
+            }
+            Asker::Op(_) => self.end(asker, Err(error)),
+            Asker::Resolve(op) => self.search(op),
+            Asker::Check => self.on_silent(now, protocol, node),
+            Asker::Newer => {}
+        }
+    }
+
+    /// What was asked on this behalf, and the only protocol it may be asked over, if there is one.
+    fn question_of(&self, asker: Asker) -> Option<(Question, Option<Protocol>)> {
+        match asker {
+            Asker::Lookup(lookup) => {
+                let target = self.lookups.target(lookup)?;
+                Some((Question::Find(target), None))
+            }
+            Asker::Op(op) => {
+                let operation = self.ops.get(&op)?;
+                Some((operation.question.clone(), operation.only))
+            }
+            Asker::Resolve(_) => Some((Question::Record, None)),
+            Asker::Check | Asker::Newer => None,
+        }
+    }
+
+    /// Failures are counted in the database; too many in a row drop the node.
+    fn on_find_failed(&mut self, now: Now, id: NodeId) {
+        let Some(count) = self.table.on_find_failed(&id) else {
+            return;
+        };
+        self.write_failures(id, count);
+        if count >= MAX_FIND_FAILURES && self.table.bucket_len(&id) >= MIN_BUCKET_TO_DROP {
+            self.table.remove(now.mono, &id);
+        }
+    }
+
+    fn write_failures(&mut self, id: NodeId, count: u32) {
+        if let Some(ip) = self.table.get(&id).map(|node| node.endpoint().ip) {
+            self.write(Write::FindFailures { id, ip, count });
+        }
+    }
+
+    /// Fetches the record of a node of the table that says it has a newer one than we know, from where we know it.
+    fn on_newer(&mut self, now: Now, protocol: Protocol, node: &Node, seq: u64) {
+        let id = node.id();
+        let Some(known) = self.table.known(&id) else {
+            return;
+        };
+        if seq <= known.seq() || known.endpoint().ip != node.endpoint().ip {
+            return;
+        }
+        if !self.claims.ask(now.mono, id) {
+            self.counters.claims_ignored += 1;
+            return;
+        }
+        let known = known.clone();
+        // A full engine is no reason to remember anything: the claim's pause has begun and ends.
+        let _asked = self.ask_over(now, protocol, &known, Question::Record, Asker::Newer);
+    }
+
+    /// Ends a caller's operation; others have no such end.
+    fn end(&mut self, asker: Asker, result: Result<Reply, RequestError>) {
+        if let Asker::Op(op) = asker
+            && self.ops.remove(&op).is_some()
+        {
+            self.done(op, result);
+        }
+    }
+}
