@@ -138,7 +138,7 @@ impl DiscoveryCore {
         let standing = self.table.standing(&id).unwrap_or_default();
         let unproven = possible.but(standing.silent).but(standing.live);
         let proven = possible.and(standing.live);
-        let in_turn = if standing.checks % 2 == 0 {
+        let in_turn = if standing.checks.is_multiple_of(2) {
             proven.preferred()
         } else {
             proven.but(Protocols::V5).preferred().or(proven.preferred())

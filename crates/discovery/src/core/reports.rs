@@ -54,9 +54,11 @@ impl DiscoveryCore {
             Report::Heard { node, proof } => self.on_heard(now, node, proof),
             Report::Newer { node, seq } => self.on_newer(now, protocol, &node, seq),
             Report::Vote { voter, seen_as } => {
-                self.out.push_back(CoreOutput::Vote { voter, seen_as })
+                self.out.push_back(CoreOutput::Vote { voter, seen_as });
             }
-            Report::Unsolicited { from } => self.out.push_back(CoreOutput::Unsolicited { from }),
+            Report::Unsolicited { from } => {
+                self.out.push_back(CoreOutput::Unsolicited { from });
+            }
             Report::TalkRequest {
                 from,
                 id,

@@ -123,7 +123,7 @@ impl Bench {
                 }
                 CoreOutput::Write(write) => self.writes.push(write),
                 CoreOutput::LoadSeeds { .. } => {
-                    self.core.handle(self.now, CoreInput::Seeds(vec![]))
+                    self.core.handle(self.now, CoreInput::Seeds(vec![]));
                 }
                 CoreOutput::Done { op, result } => self.done.push((op, result)),
                 other => self.said.push(other),
