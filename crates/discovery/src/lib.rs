@@ -23,8 +23,8 @@
 
 #[cfg(feature = "tokio")]
 mod config;
-pub mod dns;
 mod core;
+pub mod dns;
 #[cfg(feature = "tokio")]
 mod driver;
 #[allow(dead_code)] // discv5's engine is on its way to it
@@ -45,9 +45,9 @@ mod mux;
 #[cfg(feature = "tokio")]
 #[allow(dead_code)] // the core's word that packets look expired is on its way to it
 mod ntp;
+mod policy;
 #[cfg(feature = "tokio")]
 mod pool;
-mod policy;
 #[allow(dead_code)]
 mod reach;
 #[cfg(feature = "tokio")]
@@ -82,8 +82,7 @@ pub use kad::{
     ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, CheckFailed, EntrySnapshot,
     Fallback, Lookup, MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES,
     MAX_REPLACEMENTS, Proof, Refusal, RevalidationConfig, RevalidationList, Standing, SubnetLimits,
-    TABLE_LIMITS, Table,
-    TableSnapshot,
+    TABLE_LIMITS, Table, TableSnapshot,
 };
 pub use local::EntryError;
 #[cfg(feature = "tokio")]

@@ -65,7 +65,7 @@ pub const SOURCE_RATE: u32 = 20;
 pub const SOURCE_BURST: u32 = 200;
 
 /// Networks whose rate is kept, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
-pub const MAX_SOURCES: usize = 4096;
+const MAX_SOURCES: usize = 4096;
 
 /// How often live nodes are copied to the database, in the long run: after a start at 1, 2, 4 … seconds, so that a node
 /// that is killed early has still learnt something.
