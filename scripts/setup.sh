@@ -71,6 +71,12 @@ libclang_version() {
   apt-cache search --names-only '^libclang1-[0-9]+$' | sed -n 's/^libclang1-\([0-9]*\) .*/\1/p' | sort -n | tail -n 1
 }
 
+# The tests of DNS lists run against a real server; without one they skip.
+setup_knot() {
+  [ -x /usr/sbin/knotd ] || apt_install knot ||
+    say "note: without knot ('sudo apt-get install knot') the tests of DNS lists over a real server skip"
+}
+
 setup_libclang() {
   # A caller's own choice stands.
   [ -z "${LIBCLANG_PATH:-}" ] || return 0

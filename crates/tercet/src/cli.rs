@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cmd::crawl::CrawlArgs;
 use crate::cmd::devnet::DevnetArgs;
+use crate::cmd::dns::DnsCommand;
 use crate::cmd::enr::EnrCommand;
 use crate::cmd::hello::HelloArgs;
 use crate::cmd::key::KeyCommand;
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Look into sets of nodes (nodes.json) and take parts of them
     #[command(subcommand)]
     Nodeset(NodesetCommand),
+    /// Fetch, sign and publish lists of nodes in DNS
+    #[command(subcommand)]
+    Dns(DnsCommand),
     /// Ping a node over UDP (discv4)
     Ping(PingArgs),
     /// Do the RLPx handshake with a node and print its Hello

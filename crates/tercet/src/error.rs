@@ -13,6 +13,7 @@ use tercet_rlpx::{
 use thiserror::Error;
 
 use crate::cmd::devnet::{DevnetChainError, Lacks};
+use crate::cmd::dns::DnsError;
 use crate::cmd::node::options::OptionsFileError;
 use crate::descriptors::DescriptorError;
 use crate::keyfile::KeyFileError;
@@ -52,6 +53,9 @@ pub(crate) enum CliError {
     /// None of the nodes to begin with answered.
     #[error("none of the {nodes} nodes to begin with answered")]
     NobodyAnswered { nodes: usize },
+    /// A list of nodes in DNS.
+    #[error(transparent)]
+    Dns(#[from] Box<DnsError>),
     /// A record cannot be made of what was given.
     #[error("no record can be made of this")]
     Record(#[source] tercet_enode::RecordError),
@@ -236,6 +240,7 @@ impl CliError {
             | Self::UnknownNetwork { .. }
             | Self::NoHome
             | Self::Datadir { .. } => EXIT_BAD_INPUT,
+            Self::Dns(error) if error.is_bad_input() => EXIT_BAD_INPUT,
             Self::Interrupted => EXIT_INTERRUPTED,
             // The reader has what it wanted.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

@@ -1,6 +1,8 @@
 //! Lists of nodes in DNS (EIP-1459): their entries, how they are read, and how a list is made, signed and written for
 //! publishing.
 
+#[cfg(feature = "tokio")]
+mod driver;
 mod label;
 mod publish;
 mod root;
@@ -8,6 +10,8 @@ mod sync;
 mod tree;
 mod url;
 
+#[cfg(feature = "tokio")]
+pub use driver::{DnsConfig, DnsNodes, DnsStartError, FetchError, FetchedList, fetch_list};
 pub use label::{EntryHash, HashError, MAX_HASH, MIN_HASH, PUBLISHED_HASH};
 pub use publish::{ENTRY_TTL, MAX_CHILDREN, PublishError, ROOT_TTL, SignedTree, Tree};
 pub use root::{RootError, TreeRoot, parse_signature};

@@ -3,6 +3,7 @@
 
 pub(crate) mod crawl;
 pub(crate) mod devnet;
+pub(crate) mod dns;
 pub(crate) mod enr;
 pub(crate) mod hello;
 pub(crate) mod key;

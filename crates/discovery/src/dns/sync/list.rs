@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tercet_machine::{MachineRng, MonoTime};
 
+use super::MAX_LINKS;
 use super::walk::{Step, Walk};
-use super::{MAX_ENTRIES, MAX_LINKS};
 use crate::dns::root::TreeRoot;
 use crate::dns::url::TreeUrl;
 
@@ -62,7 +62,7 @@ pub(super) enum Ended {
 }
 
 impl List {
-    pub(super) fn new(named: bool, rng: &mut MachineRng) -> Self {
+    pub(super) fn new(named: bool, max_entries: usize, rng: &mut MachineRng) -> Self {
         Self {
             named,
             root: None,
@@ -72,7 +72,7 @@ impl List {
             root_failures: 0,
             leaf_failures: 0,
             links: Walk::new(MAX_LINKS * 2, rng),
-            nodes: Walk::new(MAX_ENTRIES, rng),
+            nodes: Walk::new(max_entries, rng),
             links_done: false,
             repeat: None,
             linked: BTreeSet::new(),
