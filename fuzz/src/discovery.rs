@@ -6,7 +6,7 @@ use std::time::Duration;
 use tercet_discovery::v4::{MAX_CONTACTS, Message, codec};
 use tercet_discovery::{
     ALPHA, BUCKET_SIZE, BUCKETS, Command, CoreConfig, CoreInput, CoreOutput, DiscoveryCore,
-    Fallback, Lookup, MAX_QUERIES, MAX_REPLACEMENTS, OpId, Proof, Protocol, Protocols,
+    Fallback, Lookup, MAX_PLACES, MAX_QUERIES, MAX_REPLACEMENTS, OpId, Proof, Protocol, Protocols,
     RevalidationConfig, Table, Target,
 };
 use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, SecretKey, keccak256};
@@ -182,14 +182,21 @@ pub fn lookup(data: &[u8]) -> bool {
     let target = NodeId::new(keccak256(&[script.byte()]));
     let start: Vec<_> = (0..script.below(20)).map(|_| node(&mut script)).collect();
     let mut lookup = Lookup::new(local, target, start);
-    let mut asked: Vec<NodeId> = Vec::new();
+    let mut asked: Vec<(NodeId, SocketAddr)> = Vec::new();
+    let mut answered: Vec<NodeId> = Vec::new();
     let mut flying: Vec<NodeId> = Vec::new();
     while !lookup.is_done() {
         while let Some(node) = lookup.next_query() {
-            assert_ne!(node.id(), local);
-            assert!(!asked.contains(&node.id()), "nobody is asked twice");
-            asked.push(node.id());
-            flying.push(node.id());
+            let id = node.id();
+            assert_ne!(id, local);
+            assert!(!flying.contains(&id), "nobody is asked twice at a time");
+            assert!(!answered.contains(&id), "nobody is asked who answered");
+            let place = SocketAddr::new(node.endpoint().ip, node.endpoint().udp);
+            assert!(!asked.contains(&(id, place)), "nor twice at one place");
+            asked.push((id, place));
+            let places = asked.iter().filter(|(other, _)| *other == id);
+            assert!(places.count() <= MAX_PLACES);
+            flying.push(id);
         }
         assert_eq!(lookup.in_flight(), flying.len());
         assert!(!flying.is_empty() && flying.len() <= ALPHA);
@@ -198,13 +205,19 @@ pub fn lookup(data: &[u8]) -> bool {
             lookup.on_failure(&id);
         } else {
             let heard: Vec<_> = (0..script.below(17)).map(|_| node(&mut script)).collect();
-            lookup.learn(heard);
+            // From somebody in particular or not.
+            match heard.len() % 2 {
+                0 => lookup.learn(heard),
+                _ => lookup.learn_from(&id, heard),
+            }
             lookup.on_answer(&id);
+            answered.push(id);
         }
     }
     assert!(asked.len() <= MAX_QUERIES);
     let closest: Vec<_> = lookup.closest().map(Node::id).collect();
     assert!(closest.len() <= BUCKET_SIZE);
+    assert!(closest.iter().all(|id| answered.contains(id)));
     assert!(closest.is_sorted_by(|a, b| target.cmp_distance(a, b).is_lt()));
     !closest.is_empty()
 }

@@ -133,7 +133,8 @@ macro_rules! tests {
 
 tests! {
     enr enr_entries enode_url nodedb_row nodedb_contact
-    discv4_packet discv4_message discv4_session kademlia_table lookup dns_entry
+    discv4_packet discv4_message discv4_session discv5_packet discv5_message discv5_session
+    kademlia_table lookup dns_entry
     rlpx_auth rlpx_ack rlpx_ingress rlpx_frames rlpx_payload hello disconnect
     eth_status eth_message chain_folder
 }

@@ -280,3 +280,90 @@ fn a_node_named_at_a_wrong_place_is_asked_at_the_right_one() {
     }
     assert_eq!(tried, MAX_PLACES);
 }
+
+#[test]
+fn a_node_that_answered_is_where_it_answered_on_every_path() {
+    let target = KEYS[0].node_id();
+    let wrong = at(KEYS[0], [99, 1, 1, 1]);
+    // One path each for the liar and the friend; whichever asks the target first, the other one has heard another place.
+    for (first, second) in [(&wrong, &honest(0)), (&honest(0), &wrong)] {
+        let mut lookup = Lookup::disjoint(LOCAL, target, [honest(1), honest(2)], 2);
+        let (one, two) = (lookup.next_query().unwrap(), lookup.next_query().unwrap());
+        lookup.learn_from(&one.id(), [first.clone()]);
+        lookup.learn_from(&two.id(), [second.clone()]);
+        for asked in [&one, &two] {
+            lookup.on_answer(&asked.id());
+        }
+        let asked = lookup.next_query().unwrap();
+        assert_eq!(&asked, first);
+        assert_eq!(lookup.next_query(), None, "it may still answer");
+        if asked == wrong {
+            lookup.on_failure(&target);
+            assert_eq!(lookup.next_query(), Some(honest(0)));
+        }
+        lookup.on_answer(&target);
+        assert_eq!(lookup.next_query(), None);
+        assert_eq!(lookup.closest().next(), Some(&honest(0)));
+
+        // Nor does it move when it is named again, on either path.
+        for liar in [&one, &two] {
+            lookup.learn_from(&liar.id(), [wrong.clone()]);
+        }
+        assert!(lookup.is_done());
+        assert_eq!(lookup.closest().next(), Some(&honest(0)));
+    }
+
+    // Named at the wrong place on the first path, after it has answered on the second.
+    let mut lookup = Lookup::disjoint(LOCAL, target, [honest(1), honest(2)], 2);
+    let (one, two) = (lookup.next_query().unwrap(), lookup.next_query().unwrap());
+    lookup.learn_from(&two.id(), [honest(0)]);
+    lookup.on_answer(&two.id());
+    assert_eq!(lookup.next_query(), Some(honest(0)));
+    lookup.on_answer(&target);
+    lookup.learn_from(&one.id(), [wrong]);
+    lookup.on_answer(&one.id());
+    assert!(lookup.is_done());
+    assert_eq!(lookup.closest().next(), Some(&honest(0)));
+}
+
+proptest! {
+    #[test]
+    fn a_node_is_asked_at_few_places_once_each_and_not_after_it_answered(
+        start in proptest::collection::vec((0usize..12, 0u8..5), 0..12),
+        ends in proptest::collection::vec((0usize..6, any::<usize>()), 1..60),
+        paths in 1usize..4,
+    ) {
+        // Few nodes, each in many places.
+        let somewhere = |n: usize, place: u8| at(KEYS[n % 12], [20, place % 5, n as u8 % 12, 1]);
+        let start = start.into_iter().map(|(n, place)| somewhere(n, place));
+        let mut lookup = Lookup::disjoint(LOCAL, KEYS[0].node_id(), start, paths);
+        let mut asked: BTreeMap<NodeId, BTreeSet<IpAddr>> = BTreeMap::new();
+        let mut answered: BTreeMap<NodeId, Node> = BTreeMap::new();
+        let (mut flying, mut turn) = (Vec::<Node>::new(), 0);
+        while !lookup.is_done() {
+            while let Some(node) = lookup.next_query() {
+                let places = asked.entry(node.id()).or_default();
+                prop_assert!(places.insert(node.endpoint().ip), "asked twice at one place");
+                prop_assert!(places.len() <= MAX_PLACES);
+                prop_assert!(flying.iter().all(|other| other.id() != node.id()), "asked twice at a time");
+                prop_assert!(!answered.contains_key(&node.id()), "asked after it answered");
+                flying.push(node);
+            }
+            prop_assert!(!flying.is_empty(), "not done and nothing to wait for");
+            let (named, salt) = ends[turn % ends.len()];
+            turn += 1;
+            let node = flying.remove(salt % flying.len());
+            if named == 0 {
+                lookup.on_failure(&node.id());
+            } else {
+                let named = (0..named).map(|n| somewhere(salt.wrapping_add(n * turn), (salt >> n) as u8));
+                lookup.learn_from(&node.id(), named);
+                lookup.on_answer(&node.id());
+                answered.insert(node.id(), node);
+            }
+        }
+        for found in lookup.closest() {
+            prop_assert_eq!(Some(found), answered.get(&found.id()), "found where it answered");
+        }
+    }
+}

@@ -120,11 +120,7 @@ impl Candidates {
     }
 
     pub(super) fn network_of(&self, node: &Node) -> Network {
-        if node.id() == self.target {
-            Network::EXEMPT
-        } else {
-            Network::of(node.endpoint().ip)
-        }
+        network_of(&self.target, node)
     }
 
     /// Takes in a node that `namer` named, with what is known of it already: `state`.
@@ -133,10 +129,7 @@ impl Candidates {
             Ok(at) => {
                 if let Some(known) = self.list.get_mut(at) {
                     known.hear(node);
-                    known.network = match known.node.id() == self.target {
-                        true => Network::EXEMPT,
-                        false => Network::of(known.node.endpoint().ip),
-                    };
+                    known.network = network_of(&self.target, &known.node);
                 }
             }
             Err(_) => {
@@ -155,11 +148,27 @@ impl Candidates {
         }
     }
 
-    pub(super) fn set(&mut self, id: &NodeId, state: State) {
+    /// The node is being asked where `asked` says. If it is known at another place here, that one is remembered for when it
+    /// does not answer; else its answer would speak for a place where nobody was asked.
+    pub(super) fn ask(&mut self, asked: &Node) {
+        let Ok(at) = self.place(&asked.id()) else {
+            return;
+        };
+        if let Some(known) = self.list.get_mut(at) {
+            known.state = State::Asked;
+            if known.node.endpoint() != asked.endpoint() {
+                let other = std::mem::replace(&mut known.node, asked.clone());
+                known.elsewhere.get_or_insert(other);
+                known.network = network_of(&self.target, asked);
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: &NodeId) {
         if let Ok(at) = self.place(id)
             && let Some(candidate) = self.list.get_mut(at)
         {
-            candidate.state = state;
+            candidate.state = State::Answered;
         }
     }
 
@@ -224,6 +233,15 @@ impl Candidate {
         } else if self.elsewhere.is_none() {
             self.elsewhere = Some(node);
         }
+    }
+}
+
+/// No limit applies to the target itself.
+fn network_of(target: &NodeId, node: &Node) -> Network {
+    if node.id() == *target {
+        Network::EXEMPT
+    } else {
+        Network::of(node.endpoint().ip)
     }
 }
 

@@ -7,6 +7,9 @@
 //! at most [`MAX_QUERIES`] questions. What one network and one answer may take of a lookup is said in
 //! `candidates`.
 //!
+//! Nobody is asked again who has answered or still may, and nobody twice at one place. A node that did not answer may have been
+//! named at a wrong place, so it is asked where else somebody says it is, at [`MAX_PLACES`] places at most.
+//!
 //! A lookup may go several disjoint ways (S/Kademlia §4.4): each starts from its share of the known
 //! nodes and follows only the answers its own questions got, and no node is asked on two of them. Somebody who
 //! has captured one way with nodes in many networks still has to be met on each of the others; the result is
@@ -49,6 +52,8 @@ struct Asked {
     path: usize,
     /// `None` once it has failed.
     state: Option<State>,
+    /// As it was asked last.
+    node: Node,
     places: Vec<SocketAddr>,
 }
 
@@ -157,15 +162,17 @@ impl Lookup {
         let asked = self.asked.entry(id).or_insert_with(|| Asked {
             path: at,
             state: None,
+            node: node.clone(),
             places: Vec::new(),
         });
         asked.path = at;
         asked.state = Some(State::Asked);
+        asked.node = node.clone();
         asked.places.push(place);
         self.in_flight.insert(id, at);
         for (index, path) in self.paths.iter_mut().enumerate() {
             path.queries += usize::from(index == at);
-            path.candidates.set(&id, State::Asked);
+            path.candidates.ask(&node);
         }
         Some(node)
     }
@@ -180,7 +187,7 @@ impl Lookup {
             asked.state = Some(State::Answered);
         }
         for path in &mut self.paths {
-            path.candidates.set(id, State::Answered);
+            path.candidates.answered(id);
         }
     }
 
@@ -260,9 +267,17 @@ impl Lookup {
         }
         let state = match self.asked.get(&id) {
             None => State::New,
+            // On this path it may not be known yet: it is where it was asked, whatever is said here.
             Some(Asked {
-                state: Some(state), ..
-            }) => *state,
+                state: Some(state),
+                node,
+                ..
+            }) => {
+                if let Some(path) = self.paths.get_mut(path) {
+                    path.candidates.insert(node.clone(), namer, *state);
+                }
+                *state
+            }
             // It did not answer where it was asked. It may be somewhere else.
             Some(failed)
                 if failed.places.len() < MAX_PLACES && !failed.places.contains(&place(&node)) =>
