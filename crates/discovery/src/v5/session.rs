@@ -5,7 +5,10 @@
 //!
 //! - The node that begins a handshake holds the new keys when it sends it, the other one when it receives it. So keys are
 //!   *proven* for the beginner when something decrypts under them, for the other side at once.
-//! - Writing is done under `current`. Keys that become proven become current.
+//! - Requests are written under `current`: who cannot read one asks who that is, and the handshake heals what is wrong. Keys that
+//!   become proven become current.
+//! - Responses are written under the keys the other side wrote under last, as those it has for certain. Nobody asks about a response
+//!   he cannot read, so that under keys whose handshake was lost none would ever arrive.
 //! - What was current before is kept to read: former keys until [`FORMER_LIFETIME`] after the new ones are proven; keys of a
 //!   handshake that crossed with another (*rivals*) until the next handshake, because the other side may have chosen them. Of
 //!   rivals, the node with the higher id follows what the other one writes, so that both end with the same.
@@ -87,6 +90,12 @@ enum Standing {
     Rival,
 }
 
+impl Standing {
+    fn is_over(self, now: MonoTime) -> bool {
+        matches!(self, Self::Former { until: Some(until) } if until <= now)
+    }
+}
+
 /// Under which circumstances something decrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Read {
@@ -104,6 +113,8 @@ pub(super) struct Session {
     follows: bool,
     current: KeySet,
     other: Option<Box<Other>>,
+    /// Whether the other side wrote under the other keys last.
+    heard_other: bool,
 }
 
 impl Session {
@@ -114,6 +125,7 @@ impl Session {
             follows: local > remote,
             current: keys,
             other: None,
+            heard_other: false,
         }
     }
 
@@ -121,6 +133,8 @@ impl Session {
     pub(super) fn replace(&mut self, now: MonoTime, keys: KeySet) {
         let new_proven = keys.proven;
         let old = std::mem::replace(&mut self.current, keys);
+        // The handshake packet of the other side is itself under the new keys; before it has ours, it has only older ones.
+        self.heard_other = !new_proven;
         let standing = match (old.proven, new_proven) {
             // Our handshake is under way and the other side's has come.
             (false, true) => Standing::Rival,
@@ -148,21 +162,22 @@ impl Session {
     ) -> Option<(Read, &'a [u8])> {
         let len = message.len().checked_sub(super::crypto::TAG)?;
         if self.current.open.open(nonce, head, message).is_ok() {
+            self.heard_other = false;
             let read = self.on_current_read(now);
             return message.get(..len).map(|plaintext| (read, plaintext));
         }
         let other = self.other.as_mut()?;
-        if let Standing::Former { until: Some(until) } = other.standing
-            && until <= now
-        {
+        if other.standing.is_over(now) {
             self.other = None;
             return None;
         }
         other.keys.open.open(nonce, head, message).ok()?;
         let first = !std::mem::replace(&mut other.keys.proven, true);
-        if other.standing == Standing::Rival && (first || self.follows) {
+        let swaps = other.standing == Standing::Rival && (first || self.follows);
+        if swaps {
             std::mem::swap(&mut self.current, &mut other.keys);
         }
+        self.heard_other = !swaps;
         let read = if first { Read::FirstProof } else { Read::Known };
         message.get(..len).map(|plaintext| (read, plaintext))
     }
@@ -184,8 +199,18 @@ impl Session {
         self.current.sealed >= REKEY_AFTER
     }
 
+    /// What a request is written under.
     pub(super) fn current(&mut self) -> (&Mask, &mut KeySet) {
         (&self.mask, &mut self.current)
+    }
+
+    /// What a response is written under.
+    pub(super) fn answering(&mut self, now: MonoTime) -> (&Mask, &mut KeySet) {
+        let keys = match &mut self.other {
+            Some(other) if self.heard_other && !other.standing.is_over(now) => &mut other.keys,
+            _ => &mut self.current,
+        };
+        (&self.mask, keys)
     }
 
     #[cfg(test)]

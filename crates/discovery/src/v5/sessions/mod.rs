@@ -475,7 +475,7 @@ impl Sessions {
             return Err(SessionDrop::TooLong);
         }
         match message {
-            Message::Response(..) => self.send_response(&key, message),
+            Message::Response(..) => self.send_response(now, &key, message),
             Message::Request(id, _) => {
                 let plaintext = encode(message);
                 self.send_request(now, key, peer.key, *id, plaintext)
@@ -483,10 +483,15 @@ impl Sessions {
         }
     }
 
-    fn send_response(&mut self, peer: &PeerKey, message: &Message) -> Result<(), SessionDrop> {
+    fn send_response(
+        &mut self,
+        now: MonoTime,
+        peer: &PeerKey,
+        message: &Message,
+    ) -> Result<(), SessionDrop> {
         let src = self.key.node_id();
         let session = self.sessions.get_mut(peer).ok_or(SessionDrop::NoSession)?;
-        let (mask, keys) = session.current();
+        let (mask, keys) = session.answering(now);
         let iv = self.rng.random();
         let (nonce, cipher) = keys.next(&mut self.rng).ok_or(SessionDrop::WornOut)?;
         let len = ORDINARY_OVERHEAD + message.encoded_len();
