@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tercet_enode::{Node, NodeId};
+use tercet_enode::{Node, NodeId, canonical_ip};
 use tercet_machine::Now;
 
 use super::DiscoveryCore;
@@ -86,8 +86,10 @@ impl DiscoveryCore {
         }
         match protocol {
             Protocol::V4 => self.v4.ask(now, node, question, asker),
-            Protocol::V5 => Err(RequestError::Unsupported),
-        }
+            Protocol::V5 => self.v5.ask(now, node, question, asker),
+        }?;
+        self.invited.insert(canonical_ip(node.endpoint().ip), ());
+        Ok(())
     }
 
     /// Tries a question in another way after a failure over `protocol`. `false` if there is none left.

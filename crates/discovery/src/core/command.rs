@@ -107,6 +107,9 @@ pub enum RequestError {
     /// No protocol that is switched on can ask this.
     #[error("no protocol that is switched on can ask this")]
     Unsupported,
+    /// The message does not fit into a datagram.
+    #[error("the message is too long for a datagram")]
+    TooLong,
     /// Discovery has been shut down.
     #[error("discovery has been shut down")]
     Closed,

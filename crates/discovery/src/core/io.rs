@@ -13,7 +13,7 @@ use crate::engine::Protocols;
 use crate::kad::RevalidationConfig;
 use crate::policy::Families;
 use crate::v4::{self, PacketHash, Token, V4Counters};
-use crate::v5::{self, RequestId, V5Peer};
+use crate::v5::{self, RequestId, V5Counters, V5Peer};
 
 /// What a core is made with.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct CoreConfig {
     pub bootnodes: Vec<Node>,
     /// Networks to which all contact is restricted. Default: no restriction.
     pub netrestrict: Option<Vec<IpNet>>,
+    /// Paths a lookup keeps apart, 1 to [`MAX_PATHS`](crate::kad::MAX_PATHS): no node serves two of them, so that whoever
+    /// holds one of them does not steer the result. Costs as many times the questions. Default 1.
+    pub lookup_paths: usize,
     /// Longest time between two refreshes; each is drawn from its upper half. Default 30 min.
     pub refresh_interval: Duration,
     /// When nodes in the table are checked.
@@ -45,6 +48,7 @@ impl CoreConfig {
         Self {
             bootnodes: Vec::new(),
             netrestrict: None,
+            lookup_paths: 1,
             refresh_interval: Duration::from_secs(30 * 60),
             revalidation: RevalidationConfig::default(),
             reply_timeout: Duration::from_millis(500),
@@ -208,6 +212,8 @@ pub enum Refused {
 pub struct CoreCounters {
     /// What the discv4 engine counted.
     pub v4: V4Counters,
+    /// What the discv5 engine counted.
+    pub v5: V5Counters,
     /// Datagrams refused because their network exceeds its rate.
     pub refused_rate: u64,
     /// Datagrams refused because their source is outside the permitted networks.

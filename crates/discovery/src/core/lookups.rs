@@ -139,7 +139,12 @@ impl DiscoveryCore {
         let start = self
             .table
             .closest(&target.id(), BUCKET_SIZE, |node, _| may_ask(node));
-        let lookup = Lookup::new(self.record.id(), target.id(), start);
+        let lookup = Lookup::disjoint(
+            self.record.id(),
+            target.id(),
+            start,
+            self.config.lookup_paths,
+        );
         let id = LookupId(self.lookups.next);
         self.lookups.next += 1;
         self.lookups.running.insert(

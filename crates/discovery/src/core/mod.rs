@@ -8,11 +8,14 @@
 //! 2. For a datagram: [`DiscoveryCore::admit`] by source. Then, for discv4, parse, [`DiscoveryCore::screen`], and only then
 //!    recover the key and [`handle`](Machine::handle) a [`CoreInput::V4Packet`]. Without datagrams only the last step is
 //!    needed.
+//!    For a discv5 session that was made: a [`CoreInput::V5Session`]. For a message out of a session:
+//!    [`DiscoveryCore::screen_v5`], then verify the signatures of its records, then a [`CoreInput::V5Message`].
 //! 3. After every call drain [`poll`](Machine::poll):
 //!    - [`CoreOutput::V4Send`]: deliver the message. If it has a `token`, hand back the packet's hash at once with
 //!      [`CoreInput::V4Sent`]: replies are matched by it. The receiver's `V4Packet` carries the same hash. Any unique 32 bytes
 //!      will do where nothing is signed, a counter for instance.
 //!    - [`CoreOutput::V5Send`]: deliver the message over the session with that node, after a handshake if there is none.
+//!    - [`CoreOutput::TalkRequest`]: answer with [`CoreInput::TalkResponse`] in any case, sometime.
 //!    - [`CoreOutput::LoadSeeds`]: answer with [`CoreInput::Seeds`], empty without a database.
 //!    - [`CoreOutput::Write`]: what the database should remember; may be dropped.
 //!    - [`CoreOutput::Done`]: the end of the operation with that [`OpId`]; every accepted command ends with exactly one.
@@ -30,11 +33,13 @@ mod reports;
 mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tercet_enode::{AddressClass, Node, NodeRecord};
-use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet};
+use tercet_enode::{AddressClass, Node, NodeId, NodeRecord};
+use tercet_machine::{
+    BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet,
+};
 use tercet_nodedb::Write;
 
 pub use self::ask::MAX_REPEATS;
@@ -50,12 +55,14 @@ use self::command::Operation;
 use self::lookups::Lookups;
 use self::newer::Claims;
 use self::refresh::Refresh;
-use crate::engine::Protocol;
+use crate::engine::{Protocol, Report};
 use crate::kad::{Table, TableSnapshot};
 use crate::policy::Policy;
+use crate::v4;
 use crate::v4::codec::UnverifiedPacket;
 use crate::v4::engine::V4Engine;
-use crate::v4::{self};
+use crate::v5::engine::{V5Engine, V5Send};
+use crate::v5::{self, WireMessage};
 
 /// Packets a second one network (IPv4 /24, IPv6 /64) may send for long. A node in the middle of lookups
 /// exchanges about five with each of its peers.
@@ -66,6 +73,9 @@ pub const SOURCE_BURST: u32 = 200;
 
 /// Networks whose rate is kept, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
 const MAX_SOURCES: usize = 4096;
+
+/// Hosts that are remembered as asked, about 100 bytes each.
+const MAX_INVITED: usize = 4096;
 
 /// How often live nodes are copied to the database, in the long run: after a start at 1, 2, 4 … seconds, so that a node
 /// that is killed early has still learnt something.
@@ -85,6 +95,9 @@ pub struct DiscoveryCore {
     record: NodeRecord,
     table: Table,
     v4: V4Engine,
+    v5: V5Engine,
+    /// Hosts that were asked something: who comes from there was invited.
+    invited: BoundedLru<IpAddr, ()>,
     lookups: Lookups,
     refresh: Refresh,
     ops: BTreeMap<OpId, Operation>,
@@ -120,6 +133,13 @@ impl DiscoveryCore {
                 record.clone(),
                 rng.child("v4"),
             ),
+            v5: V5Engine::new(
+                policy.clone(),
+                config.v5_reply_timeout,
+                record.clone(),
+                rng.child("v5"),
+            ),
+            invited: BoundedLru::new(MAX_INVITED, KeyedState::new(&mut rng.child("invited"))),
             lookups: Lookups::new(rng.child("lookups")),
             refresh: Refresh::new(now.mono, rng.child("refresh")),
             ops: BTreeMap::new(),
@@ -169,6 +189,7 @@ impl DiscoveryCore {
     pub const fn counters(&self) -> CoreCounters {
         CoreCounters {
             v4: self.v4.counters(),
+            v5: self.v5.counters(),
             ..self.counters
         }
     }
@@ -177,6 +198,12 @@ impl DiscoveryCore {
     #[must_use]
     pub fn contacts(&self) -> usize {
         self.v4.contacts()
+    }
+
+    /// discv5 requests under way, at most [`MAX_REQUESTS`](crate::v5::MAX_REQUESTS).
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.v5.requests()
     }
 
     /// First check of a datagram, by its source alone: the permitted networks and the rate of the source's
@@ -212,6 +239,19 @@ impl DiscoveryCore {
         verdict
     }
 
+    /// First check of a discv5 message that has come out of a session, before the signatures of its records are paid for.
+    ///
+    /// # Errors
+    /// The reason to drop it; it has been counted.
+    pub fn screen_v5(
+        &mut self,
+        from: SocketAddr,
+        id: NodeId,
+        message: &WireMessage,
+    ) -> Result<(), v5::Drop> {
+        self.v5.screen(from, id, message)
+    }
+
     fn judge(&mut self, now: Now, verdict: Result<(), v4::Drop>) {
         match verdict {
             Err(v4::Drop::Expired) => self.suspicion.on_expired(),
@@ -245,8 +285,8 @@ impl DiscoveryCore {
     /// out what the engines send.
     fn settle(&mut self, now: Now) {
         loop {
-            while let Some(report) = self.v4.poll_report() {
-                self.on_report(now, Protocol::V4, report);
+            while let Some((protocol, report)) = self.poll_report() {
+                self.on_report(now, protocol, report);
             }
             if !self.drive_lookups(now) {
                 break;
@@ -257,7 +297,17 @@ impl DiscoveryCore {
             self.out
                 .push_back(CoreOutput::V4Send { to, message, token });
         }
+        while let Some(send) = self.v5.poll_send() {
+            let V5Send { to, peer, message } = send;
+            let node = peer;
+            self.out.push_back(CoreOutput::V5Send { to, node, message });
+        }
         self.voice_suspicion(now);
+    }
+
+    fn poll_report(&mut self) -> Option<(Protocol, Report)> {
+        let v4 = self.v4.poll_report().map(|report| (Protocol::V4, report));
+        v4.or_else(|| self.v5.poll_report().map(|report| (Protocol::V5, report)))
     }
 }
 
@@ -281,12 +331,33 @@ impl Machine for DiscoveryCore {
                 }
             }
             CoreInput::V4Sent { token, hash } => self.v4.handle_sent(token, hash),
-            CoreInput::V5Session { .. }
-            | CoreInput::V5Message { .. }
-            | CoreInput::TalkResponse { .. } => {}
+            CoreInput::V5Session {
+                from,
+                id,
+                record,
+                inbound,
+            } => {
+                if self.config.protocols.contains(Protocol::V5) {
+                    self.v5
+                        .handle_session(&self.table, from, id, record, inbound);
+                }
+            }
+            CoreInput::V5Message { from, id, message } => {
+                if self.config.protocols.contains(Protocol::V5) {
+                    // What is dropped has been counted; there is nothing to tell anybody.
+                    let _dropped = self.v5.handle_message(now, &self.table, from, id, message);
+                }
+            }
+            CoreInput::TalkResponse {
+                to,
+                id,
+                request,
+                payload,
+            } => self.v5.handle_talk_response(to, id, request, payload),
             CoreInput::Seeds(seeds) => self.handle_seeds(now, seeds),
             CoreInput::LocalRecord(record) => {
                 self.v4.handle_local_record(record.clone());
+                self.v5.handle_local_record(record.clone());
                 self.record = record;
             }
             CoreInput::Command { op, command } => self.handle_command(now, op, command),
@@ -297,6 +368,7 @@ impl Machine for DiscoveryCore {
 
     fn handle_timeout(&mut self, now: Now) {
         self.v4.handle_timeout(now);
+        self.v5.handle_timeout(now);
         self.lookups.on_timeout(now.mono);
         self.on_refresh_timeout(now);
         while let Some(node) = self.table.next_check(now.mono) {
@@ -314,6 +386,7 @@ impl Machine for DiscoveryCore {
     fn deadline(&self) -> Option<MonoTime> {
         [
             self.v4.deadline(),
+            self.v5.deadline(),
             self.lookups.deadline(),
             self.refresh.deadline(),
             self.table.deadline(),

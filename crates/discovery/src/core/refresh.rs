@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rand::RngExt;
 use tercet_machine::{MachineRng, MonoTime, Now};
-use tercet_nodedb::Seed;
+use tercet_nodedb::{NodeMeta, Seed};
 
 use super::command::{OpId, Reply, RequestError};
 use super::lookups::Purpose;
 use super::{CoreOutput, DiscoveryCore};
-use crate::engine::Target;
+use crate::engine::{Protocol, Target};
 use crate::kad::{BUCKET_SIZE, Proof};
 
 /// Seeds asked of the database (geth).
@@ -160,7 +160,7 @@ impl DiscoveryCore {
                 self.v4.restore(&node, &meta);
                 let id = node.id();
                 self.table.add(now.mono, node, Proof::Hearsay);
-                self.table.restore_failures(&id, meta.find_failures);
+                self.table.restore_failures(&id, self.failures(&meta));
             }
         }
         if !matches!(self.refresh.stage, Stage::Seeds { .. }) {
@@ -175,6 +175,17 @@ impl DiscoveryCore {
         // A refresh's lookups are not counted against the callers' limit, so this cannot be refused.
         let started = self.start_lookup(Target::from(self.record.public_key()), Purpose::Refresh);
         debug_assert_eq!(started, Ok(()));
+    }
+
+    /// Questions in a row that a node left unanswered, over whichever protocol it served better.
+    fn failures(&self, meta: &NodeMeta) -> u32 {
+        let over = |protocol, count| self.config.protocols.contains(protocol).then_some(count);
+        let (v4, v5) = (meta.find_failures, meta.find_failures_v5);
+        [over(Protocol::V4, v4), over(Protocol::V5, v5)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(0)
     }
 
     pub(super) fn on_refresh_lookup_done(&mut self, now: Now) {

@@ -33,7 +33,7 @@ impl DiscoveryCore {
                 from,
                 nodes,
                 last,
-            } => self.on_nodes(now, asker, from, nodes, last),
+            } => self.on_nodes(now, protocol, (asker, from), nodes, last),
             Report::Linger { asker, until } => {
                 if let Asker::Lookup(lookup) = asker {
                     self.lookups.linger(lookup, until);
@@ -43,7 +43,7 @@ impl DiscoveryCore {
                 asker,
                 node,
                 record,
-            } => self.on_record(now, asker, node, record),
+            } => self.on_record(now, protocol, (asker, node), record),
             Report::Talk { asker, payload } => {
                 self.suspicion.on_answer();
                 self.end(asker, Ok(Reply::Talk(payload)));
@@ -57,7 +57,9 @@ impl DiscoveryCore {
                 self.out.push_back(CoreOutput::Vote { voter, seen_as });
             }
             Report::Unsolicited { from } => {
-                self.out.push_back(CoreOutput::Unsolicited { from });
+                if !self.invited.contains(&from.ip()) {
+                    self.out.push_back(CoreOutput::Unsolicited { from });
+                }
             }
             Report::TalkRequest {
                 from,
@@ -109,7 +111,14 @@ impl DiscoveryCore {
         }
     }
 
-    fn on_nodes(&mut self, now: Now, asker: Asker, from: NodeId, nodes: Vec<Node>, last: bool) {
+    fn on_nodes(
+        &mut self,
+        now: Now,
+        protocol: Protocol,
+        (asker, from): (Asker, NodeId),
+        nodes: Vec<Node>,
+        last: bool,
+    ) {
         self.suspicion.on_answer();
         for node in &nodes {
             self.offer(now, node.clone(), Proof::Hearsay);
@@ -117,7 +126,7 @@ impl DiscoveryCore {
         if last {
             self.repeats.forget(asker, from);
             if self.table.on_find_answered(&from) {
-                self.write_failures(from, 0);
+                self.write_failures(protocol, from, 0);
             }
         }
         match asker {
@@ -148,12 +157,18 @@ impl DiscoveryCore {
     }
 
     /// A record is believed to be its node's newest, and kept wherever the node is known.
-    fn on_record(&mut self, now: Now, asker: Asker, node: Node, record: NodeRecord) {
+    fn on_record(
+        &mut self,
+        now: Now,
+        protocol: Protocol,
+        (asker, node): (Asker, Node),
+        record: NodeRecord,
+    ) {
         self.suspicion.on_answer();
         let id = node.id();
         self.repeats.forget(asker, id);
         if self.table.on_find_answered(&id) {
-            self.write_failures(id, 0);
+            self.write_failures(protocol, id, 0);
         }
         if let Some(known) = self.table.known(&id) {
             if record.seq() > known.seq() {
@@ -195,7 +210,7 @@ impl DiscoveryCore {
             Asker::Lookup(lookup) => {
                 self.lookups.on_failure(lookup, &id);
                 if error == RequestError::Timeout {
-                    self.on_find_failed(now, id);
+                    self.on_find_failed(now, protocol, id);
                 }
             }
             Asker::Op(_) => self.end(asker, Err(error)),
@@ -222,19 +237,22 @@ impl DiscoveryCore {
     }
 
     /// Failures are counted in the database; too many in a row drop the node.
-    fn on_find_failed(&mut self, now: Now, id: NodeId) {
+    fn on_find_failed(&mut self, now: Now, protocol: Protocol, id: NodeId) {
         let Some(count) = self.table.on_find_failed(&id) else {
             return;
         };
-        self.write_failures(id, count);
+        self.write_failures(protocol, id, count);
         if count >= MAX_FIND_FAILURES && self.table.bucket_len(&id) >= MIN_BUCKET_TO_DROP {
             self.table.remove(now.mono, &id);
         }
     }
 
-    fn write_failures(&mut self, id: NodeId, count: u32) {
+    fn write_failures(&mut self, protocol: Protocol, id: NodeId, count: u32) {
         if let Some(ip) = self.table.get(&id).map(|node| node.endpoint().ip) {
-            self.write(Write::FindFailures { id, ip, count });
+            self.write(match protocol {
+                Protocol::V4 => Write::FindFailures { id, ip, count },
+                Protocol::V5 => Write::FindFailuresV5 { id, ip, count },
+            });
         }
     }
 

@@ -3,7 +3,6 @@
 
 mod codec;
 pub mod crypto;
-#[allow(dead_code)] // the core that drives it is on its way
 pub(crate) mod engine;
 mod message;
 pub mod packet;
@@ -14,7 +13,7 @@ mod sessions;
 mod talk;
 
 pub use codec::{MAX_MESSAGE, MAX_NODES, MAX_NODES_MESSAGES, MessageError, RawRecord, pack_nodes};
-pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, REPLY_TIMEOUT, V5Counters};
+pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, V5Counters};
 pub use message::{
     Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
     WireMessage,

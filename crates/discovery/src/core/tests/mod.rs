@@ -3,6 +3,7 @@
 
 mod bounds;
 mod late;
+mod mixed;
 mod network;
 mod rules;
 
@@ -269,6 +270,11 @@ impl Bench {
     }
 }
 
+enum Packet {
+    V4(PacketHash, Message),
+    V5(v5::Message),
+}
+
 /// A network of machines with a fixed delay, each answering as the real thing.
 pub(super) struct Net {
     pub(super) cores: Vec<DiscoveryCore>,
@@ -276,7 +282,9 @@ pub(super) struct Net {
     pub(super) now: Now,
     delay: Duration,
     queue: BinaryHeap<Reverse<(MonoTime, u64)>>,
-    flying: std::collections::HashMap<u64, (usize, SocketAddr, PacketHash, Message)>,
+    flying: std::collections::HashMap<u64, (usize, SocketAddr, Packet)>,
+    /// Who has a discv5 session with whom.
+    sessions: std::collections::HashSet<(usize, usize)>,
     serial: u64,
     pub(super) done: Vec<(usize, OpId, Result<Reply, RequestError>)>,
 }
@@ -284,15 +292,26 @@ pub(super) struct Net {
 impl Net {
     /// `n` machines that know node 0 only.
     pub(super) fn new(n: u64, delay: Duration, address: impl Fn(u64) -> SocketAddr) -> Self {
+        Self::speaking(n, delay, address, |_| Protocols::V4)
+    }
+
+    /// The same, each speaking its protocols. Where discv5 is among them they know the record of node 0 too.
+    pub(super) fn speaking(
+        n: u64,
+        delay: Duration,
+        address: impl Fn(u64) -> SocketAddr,
+        protocols: impl Fn(u64) -> Protocols,
+    ) -> Self {
         let addrs: Vec<SocketAddr> = (0..n).map(&address).collect();
         let cores = (0..n)
             .map(|i| {
                 let mut config = config(i);
-                config.bootnodes = if i == 0 {
-                    vec![]
-                } else {
-                    vec![node_at(0, addrs[0])]
-                };
+                config.protocols = protocols(i);
+                let mut first = node_at(0, addrs[0]);
+                if config.protocols.contains(Protocol::V5) {
+                    first = first.with_record(record_at(0, addrs[0], 1)).unwrap();
+                }
+                config.bootnodes = if i == 0 { vec![] } else { vec![first] };
                 DiscoveryCore::new(config, record_at(i, addrs[i as usize], 1), START)
             })
             .collect();
@@ -303,6 +322,7 @@ impl Net {
             delay,
             queue: BinaryHeap::new(),
             flying: std::collections::HashMap::new(),
+            sessions: std::collections::HashSet::new(),
             serial: 0,
             done: vec![],
         }
@@ -324,14 +344,27 @@ impl Net {
         while let Some(output) = self.cores[at].poll() {
             match output {
                 CoreOutput::V4Send { to, message, token } => {
-                    self.serial += 1;
-                    let hash = hash(self.serial);
+                    let hash = hash(self.serial + 1);
                     if let Some(token) = token {
                         self.cores[at].handle(self.now, CoreInput::V4Sent { token, hash });
                     }
-                    self.queue
-                        .push(Reverse((self.now.mono + self.delay, self.serial)));
-                    self.flying.insert(self.serial, (at, to, hash, message));
+                    self.send(at, to, Packet::V4(hash, message));
+                }
+                CoreOutput::V5Send { to, message, .. } => self.send(at, to, Packet::V5(message)),
+                CoreOutput::TalkRequest {
+                    from: to,
+                    id,
+                    request,
+                    payload,
+                    ..
+                } => {
+                    let response = CoreInput::TalkResponse {
+                        to,
+                        id,
+                        request,
+                        payload,
+                    };
+                    self.cores[at].handle(self.now, response);
                 }
                 CoreOutput::LoadSeeds { .. } => {
                     self.cores[at].handle(self.now, CoreInput::Seeds(vec![]));
@@ -340,6 +373,58 @@ impl Net {
                 _ => {}
             }
         }
+    }
+
+    fn send(&mut self, from: usize, to: SocketAddr, packet: Packet) {
+        self.serial += 1;
+        let at = self.now.mono + self.delay;
+        self.queue.push(Reverse((at, self.serial)));
+        self.flying.insert(self.serial, (from, to, packet));
+    }
+
+    fn deliver(&mut self, from: usize, to: usize, packet: Packet) {
+        let address = self.addrs[from];
+        match packet {
+            Packet::V4(hash, message) => {
+                let input = CoreInput::V4Packet {
+                    from: address,
+                    key: public(from as u64),
+                    hash,
+                    message,
+                };
+                self.cores[to].handle(self.now, input);
+            }
+            Packet::V5(message) => {
+                if !self.cores[to].config.protocols.contains(Protocol::V5) {
+                    return;
+                }
+                if self.sessions.insert((from, to)) {
+                    self.sessions.insert((to, from));
+                    self.meet(to, from, true);
+                    self.meet(from, to, false);
+                }
+                let id = public(from as u64).node_id();
+                let input = CoreInput::V5Message {
+                    from: address,
+                    id,
+                    message,
+                };
+                self.cores[to].handle(self.now, input);
+            }
+        }
+        self.drain(to);
+    }
+
+    fn meet(&mut self, at: usize, other: usize, inbound: bool) {
+        let record = self.cores[other].record().clone();
+        let input = CoreInput::V5Session {
+            from: self.addrs[other],
+            id: record.id(),
+            record: inbound.then_some(record),
+            inbound,
+        };
+        self.cores[at].handle(self.now, input);
+        self.drain(at);
     }
 
     /// Runs until `until` says stop or `limit` has passed; says how long it took.
@@ -362,18 +447,11 @@ impl Net {
                 let Some(Reverse((_, serial))) = self.queue.pop() else {
                     continue;
                 };
-                let Some((sender, to, hash, message)) = self.flying.remove(&serial) else {
+                let Some((sender, to, packet)) = self.flying.remove(&serial) else {
                     continue;
                 };
                 if let Some(i) = self.addrs.iter().position(|addr| *addr == to) {
-                    let input = CoreInput::V4Packet {
-                        from: self.addrs[sender],
-                        key: public(sender as u64),
-                        hash,
-                        message,
-                    };
-                    self.cores[i].handle(self.now, input);
-                    self.drain(i);
+                    self.deliver(sender, i, packet);
                 }
                 continue;
             }

@@ -6,8 +6,8 @@ use rand::seq::SliceRandom;
 use tercet_enode::{NodeId, NodeRecord, check_relay};
 
 use super::{V5Engine, names};
-use crate::engine::{Protocol, Report};
-use crate::kad::{BUCKET_SIZE, BUCKETS, Table};
+use crate::engine::Report;
+use crate::kad::{BUCKET_SIZE, Table};
 use crate::v5::{Distances, Request, RequestId, Response, V5Peer, pack_nodes};
 
 impl V5Engine {
@@ -67,22 +67,17 @@ impl V5Engine {
         (from, id): (SocketAddr, NodeId),
         distances: &Distances,
     ) -> Vec<NodeRecord> {
-        let local = self.record.id();
         let asked = distances.as_slice();
         let mut candidates: Vec<(usize, NodeRecord)> = table
-            .closest(&local, BUCKETS * BUCKET_SIZE, |node, live| {
-                live.contains(Protocol::V5)
-                    && node.id() != id
-                    && check_relay(from.ip(), node.endpoint().ip).is_ok()
-                    && node
-                        .record()
-                        .is_some_and(|record| names(record, node.endpoint().udp_addr()))
+            .at_distances(asked)
+            .filter(|(_, node)| {
+                node.id() != id && check_relay(from.ip(), node.endpoint().ip).is_ok()
             })
-            .into_iter()
-            .filter_map(|node| {
-                let distance = local.log_distance(&node.id());
+            .filter_map(|(distance, node)| {
+                let record = node.record()?;
+                let is_here = names(record, node.endpoint().udp_addr());
                 let place = asked.iter().position(|asked| *asked == distance)?;
-                Some((place, node.record()?.clone()))
+                is_here.then(|| (place, record.clone()))
             })
             .collect();
         candidates.shuffle(&mut self.rng);

@@ -20,21 +20,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ipnet::IpNet;
-use tercet_enode::{Node, NodeId, NodeRecord, canonical_ip, check_relay};
-use tercet_machine::{BoundedLru, KeyedState, MachineRng, MonoTime, Now};
+use tercet_enode::{Node, NodeId, NodeRecord, canonical_ip};
+use tercet_machine::{MachineRng, MonoTime, Now};
 use tercet_nodedb::Write;
 
 pub use self::counters::{Drop, V5Counters};
 pub use self::pending::{MAX_REQUESTS, MAX_REQUESTS_PER_NODE};
 
 use self::pending::{Asked, Gathering, Pending, Requests};
-use super::{Distances, Message, Request, RequestId, Response, V5Peer, WireMessage};
+use super::{
+    Distances, MAX_MESSAGE, MAX_REQUEST_ID, Message, Request, RequestId, Response, V5Peer,
+    WireMessage,
+};
 use crate::engine::{Asker, Question, Report, RequestError};
 use crate::kad::{BUCKET_SIZE, Table};
-
-/// How long an answer is waited for: geth's 700 ms, which has to hold a handshake too.
-pub const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
+use crate::policy::Policy;
 
 /// Distances asked of one node in a lookup (geth).
 const LOOKUP_DISTANCES: usize = 3;
@@ -48,33 +48,6 @@ const MAX_GATHERED: usize = 16 * BUCKET_SIZE;
 /// Messages those may come in: a datagram holds at least three records.
 const MAX_GATHERED_PACKETS: usize = MAX_GATHERED.div_ceil(3);
 
-/// UDP ports of relayed nodes lie above this (geth): the ones below belong to services we should not be made to talk to.
-const MAX_RESERVED_PORT: u16 = 1024;
-
-/// Addresses something was sent to that are remembered, about 100 bytes each.
-const MAX_SENT_TO: usize = 4096;
-
-/// Nodes whose unanswered questions are counted, about 150 bytes each.
-const MAX_FAILING: usize = 1024;
-
-/// What an engine is made with.
-#[derive(Clone, Debug)]
-pub(crate) struct V5Config {
-    /// Networks to which all contact is restricted. Default: no restriction.
-    pub(crate) netrestrict: Option<Vec<IpNet>>,
-    /// How long an answer is waited for. Default [`REPLY_TIMEOUT`].
-    pub(crate) reply_timeout: Duration,
-}
-
-impl Default for V5Config {
-    fn default() -> Self {
-        Self {
-            netrestrict: None,
-            reply_timeout: REPLY_TIMEOUT,
-        }
-    }
-}
-
 /// A message to send.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct V5Send {
@@ -86,13 +59,10 @@ pub(crate) struct V5Send {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct V5Engine {
-    config: V5Config,
+    policy: Policy,
+    reply_timeout: Duration,
     record: NodeRecord,
     requests: Requests,
-    /// Addresses that were sent something of this node's own accord.
-    sent_to: BoundedLru<SocketAddr, ()>,
-    /// Questions of lookups in a row that a node has not answered.
-    failing: BoundedLru<(NodeId, IpAddr), u32>,
     rng: MachineRng,
     counters: V5Counters,
     sends: VecDeque<V5Send>,
@@ -101,14 +71,17 @@ pub(crate) struct V5Engine {
 
 impl V5Engine {
     /// An engine for the node `record` describes.
-    pub(crate) fn new(config: V5Config, record: NodeRecord, mut rng: MachineRng) -> Self {
-        let (sent, failing) = (KeyedState::new(&mut rng), KeyedState::new(&mut rng));
+    pub(crate) fn new(
+        policy: Policy,
+        reply_timeout: Duration,
+        record: NodeRecord,
+        mut rng: MachineRng,
+    ) -> Self {
         Self {
-            config,
+            policy,
+            reply_timeout,
             record,
             requests: Requests::new(rng.child("requests")),
-            sent_to: BoundedLru::new(MAX_SENT_TO, sent),
-            failing: BoundedLru::new(MAX_FAILING, failing),
             rng: rng.child("answers"),
             counters: V5Counters::default(),
             sends: VecDeque::new(),
@@ -124,7 +97,7 @@ impl V5Engine {
     /// Asks a node. Once accepted, the question ends with exactly one report that names `asker`.
     ///
     /// # Errors
-    /// [`RequestError::Own`], [`RequestError::NoAddress`], [`RequestError::Busy`] at either bound.
+    /// [`RequestError::Own`], [`RequestError::NoAddress`], [`RequestError::Busy`] at either bound, [`RequestError::TooLong`].
     pub(crate) fn ask(
         &mut self,
         now: Now,
@@ -132,8 +105,13 @@ impl V5Engine {
         question: Question,
         asker: Asker,
     ) -> Result<(), RequestError> {
-        self.usable(node)?;
+        self.policy.usable(node)?;
         let (asked, request) = self.put(node, question);
+        let longest = RequestId::new(&[0; MAX_REQUEST_ID]).unwrap_or_default();
+        let message: Message = Message::Request(longest, request.clone());
+        if message.encoded_len() > MAX_MESSAGE {
+            return Err(RequestError::TooLong);
+        }
         let to = node.endpoint().udp_addr();
         let pending = Pending {
             node: node.clone(),
@@ -142,9 +120,8 @@ impl V5Engine {
             asked,
             sent: now.mono,
         };
-        let deadline = now.mono + self.config.reply_timeout;
+        let deadline = now.mono + self.reply_timeout;
         let id = self.requests.open(pending, deadline)?;
-        self.sent_to.insert(to, ());
         let peer = V5Peer {
             id: node.id(),
             key: Some(node.public_key()),
@@ -153,12 +130,8 @@ impl V5Engine {
         Ok(())
     }
 
-    /// Something was sent to `to` by another protocol of this node: whoever comes from there was invited.
-    pub(crate) fn on_sent_elsewhere(&mut self, to: SocketAddr) {
-        self.sent_to.insert(canonical(to), ());
-    }
-
-    /// Answers a [`Report::TalkRequest`]. Goes to the address the request came from.
+    /// Answers a [`Report::TalkRequest`], with nothing if `payload` does not fit into a datagram. Goes to the address the request
+    /// came from.
     pub(crate) fn handle_talk_response(
         &mut self,
         to: SocketAddr,
@@ -166,7 +139,13 @@ impl V5Engine {
         request: RequestId,
         payload: Bytes,
     ) {
-        self.respond(to, id, request, Response::Talk { payload });
+        let response = Response::Talk { payload };
+        let message: Message = Message::Response(request, response.clone());
+        let fits = message.encoded_len() <= MAX_MESSAGE;
+        let nothing = || Response::Talk {
+            payload: Bytes::new(),
+        };
+        self.respond(to, id, request, if fits { response } else { nothing() });
     }
 
     /// First check of a message, before the signatures of its records are paid for: for a response whether it is one that
@@ -267,48 +246,17 @@ impl V5Engine {
         }
     }
 
-    /// Whether packets may be sent to a node.
-    fn usable(&self, node: &Node) -> Result<(), RequestError> {
-        let endpoint = node.endpoint();
-        if node.id() == self.record.id() {
-            Err(RequestError::Own)
-        } else if endpoint.udp == 0
-            || endpoint.ip.is_unspecified()
-            || endpoint.ip.is_multicast()
-            || !self.permits(endpoint.ip)
-        {
-            Err(RequestError::NoAddress)
-        } else {
-            Ok(())
-        }
-    }
-
     fn admit<R>(&self, from: SocketAddr, id: NodeId, message: &Message<R>) -> Result<(), Drop> {
         if id == self.record.id() {
             return Err(Drop::Own);
         }
-        if !self.permits(from.ip()) {
+        if !self.policy.permits(from.ip()) {
             return Err(Drop::Restricted);
         }
         match message {
             Message::Request(..) => Ok(()),
             Message::Response(request, answer) => self.expects(from, (id, *request), answer),
         }
-    }
-
-    /// Whether an address somebody at `sender` names may be used.
-    fn is_relayable(&self, sender: IpAddr, node: &Node) -> bool {
-        let endpoint = node.endpoint();
-        endpoint.udp > MAX_RESERVED_PORT
-            && check_relay(sender, endpoint.ip).is_ok()
-            && self.usable(node).is_ok()
-    }
-
-    fn permits(&self, ip: IpAddr) -> bool {
-        self.config
-            .netrestrict
-            .as_ref()
-            .is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
     }
 
     fn counted(&mut self, verdict: Result<(), Drop>) -> Result<(), Drop> {

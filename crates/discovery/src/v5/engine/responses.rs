@@ -72,11 +72,8 @@ impl V5Engine {
                 nodes: Vec::new(),
                 last: true,
             }),
-            asked => {
+            _ => {
                 self.counters.timeouts += 1;
-                if matches!(asked, Asked::Nodes(_)) {
-                    self.on_find_failure(node.id(), node.endpoint().ip);
-                }
                 let error = RequestError::Timeout;
                 self.report(Report::Failed { asker, node, error });
             }
@@ -105,6 +102,7 @@ impl V5Engine {
         if usable {
             self.report(Report::Vote { voter: ip, seen_as });
         }
+        self.report(Report::Alive(node.clone()));
         self.report(Report::Pong {
             asker,
             node: node.clone(),
@@ -121,7 +119,7 @@ impl V5Engine {
             return;
         };
         let (id, ip, asker) = (pending.node.id(), pending.to.ip(), pending.asker);
-        let latest = pending.sent + self.config.reply_timeout * MAX_WAITS;
+        let latest = pending.sent + self.reply_timeout * MAX_WAITS;
         let Asked::Nodes(gathering) = &mut pending.asked else {
             if let Some(pending) = self.requests.close(&key) {
                 self.on_record(pending, records);
@@ -147,10 +145,9 @@ impl V5Engine {
             if let Some(pending) = self.requests.get_mut(&key) {
                 pending.asked = Asked::Nodes(gathering);
             }
-            let deadline = now.mono + self.config.reply_timeout;
+            let deadline = now.mono + self.reply_timeout;
             self.requests.extend(key, deadline.min(latest));
         }
-        self.on_find_answer(id, ip);
         self.report(Report::Nodes {
             asker,
             from: id,
@@ -172,8 +169,8 @@ impl V5Engine {
         let nodes: Vec<Node> = records
             .into_iter()
             .filter(|record| asked.contains(&id.log_distance(&record.id())))
-            .filter_map(Node::from_record)
-            .filter(|node| self.is_relayable(ip, node))
+            .filter_map(|record| self.policy.node(record))
+            .filter(|node| self.policy.is_relayable(ip, node))
             .filter(|node| gathering.seen.insert(node.id()))
             .collect();
         let refused = named.saturating_sub(nodes.len());
@@ -195,8 +192,8 @@ impl V5Engine {
             }
         };
         // A record says whatever its owner likes: its endpoint is believed only as far as a relayed one.
-        let node = match Node::from_record(record.clone()) {
-            Some(fresh) if self.is_relayable(to.ip(), &fresh) => fresh,
+        let node = match self.policy.node(record.clone()) {
+            Some(fresh) if self.policy.is_relayable(to.ip(), &fresh) => fresh,
             _ => node.clone().with_record(record.clone()).unwrap_or(node),
         };
         self.report(Report::Record {
@@ -204,21 +201,5 @@ impl V5Engine {
             node,
             record,
         });
-    }
-
-    pub(super) fn on_find_failure(&mut self, id: NodeId, ip: IpAddr) {
-        let count = self
-            .failing
-            .get(&(id, ip))
-            .map_or(1, |n| n.saturating_add(1));
-        self.failing.insert((id, ip), count);
-        self.write(Write::FindFailuresV5 { id, ip, count });
-    }
-
-    fn on_find_answer(&mut self, id: NodeId, ip: IpAddr) {
-        if self.failing.remove(&(id, ip)).is_some() {
-            let count = 0;
-            self.write(Write::FindFailuresV5 { id, ip, count });
-        }
     }
 }

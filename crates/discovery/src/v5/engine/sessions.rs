@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tercet_enode::{Endpoint, Node, NodeId, NodeRecord};
+use tercet_enode::{Endpoint, NodeId, NodeRecord};
 
 use super::{V5Engine, canonical, names};
 use crate::engine::Report;
@@ -22,10 +22,10 @@ impl V5Engine {
         inbound: bool,
     ) {
         let from = canonical(from);
-        if id == self.record.id() || !self.permits(from.ip()) {
+        if id == self.record.id() || !self.policy.permits(from.ip()) {
             return;
         }
-        if inbound && !self.sent_to.contains(&from) {
+        if inbound {
             self.report(Report::Unsolicited { from });
         }
         match record.filter(|record| record.id() == id) {
@@ -52,14 +52,14 @@ impl V5Engine {
             record.tcp6().or(record.tcp4())
         };
         let is_named = names(&record, from);
-        let Some(node) = Node::from_record(record) else {
+        let Some(node) = self.policy.node(record) else {
             return;
         };
         if is_named {
             let here = Endpoint::new(from.ip(), from.port(), tcp.unwrap_or(0));
             let (node, proof) = (node.with_endpoint(here), Proof::Contact);
             self.report(Report::Heard { node, proof });
-        } else if self.is_relayable(from.ip(), &node) {
+        } else if self.policy.is_relayable(from.ip(), &node) {
             let proof = Proof::Hearsay;
             self.report(Report::Heard { node, proof });
         }

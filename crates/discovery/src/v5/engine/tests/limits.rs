@@ -22,30 +22,30 @@ fn a_handshake_is_heard_at_the_worth_of_its_address() {
         hear(&mut bench, from, Some(record(THEM))),
         [unsolicited, contact]
     );
-    // Asked before: no longer unsolicited. From elsewhere: only its word.
-    bench.ask(THEM, Question::Ping);
+    // From elsewhere: only its word.
+    let elsewhere = Report::Unsolicited { from };
     let moved = record_at(THEM, "30.1.1.1:4000".parse().unwrap(), 2);
     let reports = hear(&mut bench, from, Some(moved));
     assert!(matches!(
         &reports[..],
-        [Report::Heard {
-            proof: Proof::Hearsay,
-            ..
-        }]
+        [
+            Report::Unsolicited { .. },
+            Report::Heard {
+                proof: Proof::Hearsay,
+                ..
+            }
+        ]
     ));
     // What may not be relayed, has no endpoint or is another's record says nothing.
     let lan = record_at(THEM, "10.1.1.1:4000".parse().unwrap(), 2);
     let silent = NodeRecord::builder().seq(1).sign(&key(THEM)).unwrap();
     for record in [Some(lan), Some(silent), Some(record(2)), None] {
-        assert_eq!(hear(&mut bench, from, record), []);
+        assert_eq!(hear(&mut bench, from, record), [elsewhere.clone()]);
     }
-    let other: SocketAddr = "50.1.1.1:1".parse().unwrap();
-    bench.engine.on_sent_elsewhere(other);
-    assert_eq!(hear(&mut bench, other, None), []);
     // Without a record of its own, the one the table holds counts.
     let mut bench = bench.live([THEM]);
     let heard = Report::Heard { node, proof };
-    assert_eq!(hear(&mut bench, from, None), [heard]);
+    assert_eq!(hear(&mut bench, from, None), [elsewhere, heard]);
 }
 
 #[test]
@@ -54,10 +54,9 @@ fn the_second_family_of_a_record_is_an_endpoint_too() {
     let six: SocketAddr = "[2a00::1]:4006".parse().unwrap();
     let both = record(THEM).to_builder().ip(six.ip()).udp6(4006);
     let both = both.sign(&key(THEM)).unwrap();
-    bench.engine.on_sent_elsewhere(six);
     bench
         .engine
-        .handle_session(&bench.table, six, id(THEM), Some(both), true);
+        .handle_session(&bench.table, six, id(THEM), Some(both), false);
     let [Report::Heard { node, proof }] = &bench.reports()[..] else {
         panic!("not heard");
     };
@@ -91,25 +90,41 @@ fn requests_are_bounded_by_node_and_in_all() {
 }
 
 #[test]
-fn remembered_addresses_and_failures_are_bounded() {
+fn what_does_not_fit_into_a_datagram_is_not_sent() {
     let mut bench = Bench::new();
-    for n in 0..5000 {
-        bench.engine.on_sent_elsewhere(address(n));
+    let talk = |len| Question::Talk {
+        protocol: Bytes::from_static(b"p"),
+        payload: vec![1; len].into(),
+    };
+    // Type 1, lists 3, request id 9, protocol 1, length of the payload 3.
+    let fits = MAX_MESSAGE - 17;
+    let ask = |bench: &mut Bench, len| {
+        let now = bench.now;
+        bench.engine.ask(now, &node(THEM), talk(len), op(1))
+    };
+    assert_eq!(ask(&mut bench, fits), Ok(()));
+    let sent = bench.sends().remove(0).message;
+    assert_eq!(sent.encoded_len(), MAX_MESSAGE);
+    assert_eq!(ask(&mut bench, fits + 1), Err(RequestError::TooLong));
+    assert_eq!(bench.engine.requests(), 1);
+    // A response names no protocol: one byte less.
+    for (len, answered) in [(fits + 1, fits + 1), (fits + 2, 0)] {
+        let request = RequestId::new(&[7; 8]).unwrap();
+        let payload = vec![1; len].into();
         bench
             .engine
-            .on_find_failure(NodeId::new([7; 32]), address(n).ip());
+            .handle_talk_response(address(THEM), id(THEM), request, payload);
+        let Message::Response(_, Response::Talk { payload }) = bench.sends().remove(0).message
+        else {
+            panic!("no answer");
+        };
+        assert_eq!(payload.len(), answered);
     }
-    assert_eq!(bench.engine.sent_to.len(), MAX_SENT_TO);
-    assert_eq!(bench.engine.failing.len(), MAX_FAILING);
 }
 
 #[test]
 fn outside_the_permitted_networks_nobody_is_asked_or_heard() {
-    let netrestrict = Some(vec!["99.0.0.0/8".parse().unwrap()]);
-    let mut bench = Bench::with(V5Config {
-        netrestrict,
-        ..V5Config::default()
-    });
+    let mut bench = Bench::with(Some(&["99.0.0.0/8".parse().unwrap()]));
     let asked = bench
         .engine
         .ask(bench.now, &node(THEM), Question::Ping, op(1));
