@@ -52,7 +52,7 @@ impl CoreConfig {
             refresh_interval: Duration::from_secs(30 * 60),
             revalidation: RevalidationConfig::default(),
             reply_timeout: Duration::from_millis(500),
-            v5_reply_timeout: Duration::from_millis(700),
+            v5_reply_timeout: v5::REPLY_TIMEOUT,
             protocols: Protocols::ALL,
             families: Families::BOTH,
             seed,

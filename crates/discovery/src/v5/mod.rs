@@ -13,7 +13,7 @@ mod sessions;
 mod talk;
 
 pub use codec::{MAX_MESSAGE, MAX_NODES, MAX_NODES_MESSAGES, MessageError, RawRecord, pack_nodes};
-pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, V5Counters};
+pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, REPLY_TIMEOUT, V5Counters};
 pub use message::{
     Distances, MAX_DISTANCES, MAX_REQUEST_ID, Message, MessageKind, Request, RequestId, Response,
     WireMessage,

@@ -36,6 +36,9 @@ use crate::engine::{Asker, Question, Report, RequestError};
 use crate::kad::{BUCKET_SIZE, Table};
 use crate::policy::Policy;
 
+/// How long an answer is waited for: geth's 700 ms, which has to hold a handshake too.
+pub const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
+
 /// Distances asked of one node in a lookup (geth).
 const LOOKUP_DISTANCES: usize = 3;
 

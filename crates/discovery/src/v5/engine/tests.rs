@@ -16,8 +16,6 @@ use crate::policy::Families;
 mod contract;
 mod limits;
 
-const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
-
 const US: u64 = 0;
 const THEM: u64 = 1;
 

@@ -40,7 +40,8 @@ fn a_handshake_is_heard_at_the_worth_of_its_address() {
     let lan = record_at(THEM, "10.1.1.1:4000".parse().unwrap(), 2);
     let silent = NodeRecord::builder().seq(1).sign(&key(THEM)).unwrap();
     for record in [Some(lan), Some(silent), Some(record(2)), None] {
-        assert_eq!(hear(&mut bench, from, record), [elsewhere.clone()]);
+        let expected = std::slice::from_ref(&elsewhere);
+        assert_eq!(hear(&mut bench, from, record), expected);
     }
     // Without a record of its own, the one the table holds counts.
     let mut bench = bench.live([THEM]);
