@@ -1,6 +1,6 @@
 //! What the whole-stack tests share: child processes that talk JSON lines, the
-//! `tercet` program built once, the independent peers of the live tests and the node
-//! of ours that meets them.
+//! `tercet` program built once, the independent peers of the live tests, the node
+//! of ours that meets them and a DNS server.
 //! The scenarios themselves are in `tests/`.
 //!
 //! Everything waits for an event with a generous limit and panics, with what the
@@ -18,6 +18,7 @@ mod chain;
 mod child;
 mod eth;
 mod interop;
+mod knot;
 mod node;
 mod workspace;
 
@@ -25,5 +26,6 @@ pub use chain::LiveChain;
 pub use child::{Child, LIMIT};
 pub use eth::EthNode;
 pub use interop::{go_peer, js_peer};
+pub use knot::knot;
 pub use node::{any_port, discovery, discovery_at, key, node, until_live};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

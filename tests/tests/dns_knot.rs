@@ -10,55 +10,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 
 use futures::StreamExt as _;
-use tercet_discovery::dns::{DnsConfig, DnsNodes, EntryHash, Tree, TreeUrl};
+use tercet_discovery::dns::{DnsConfig, DnsNodes, EntryHash, Tree, TreeEntry, TreeRoot, TreeUrl};
 use tercet_enode::{NodeId, NodeRecord, SecretKey};
 use tercet_nodedb::NodeDb;
-use tercet_tests::{Child, LIMIT, key, say, tercet};
+use tercet_tests::{LIMIT, key, knot, tercet};
 use tokio::time::timeout;
-
-/// A running server with a zone file for each zone. `None`: there is no knot, and the reason was printed.
-fn knot(folder: &Path, zones: &[(&str, String)]) -> Option<(Child, SocketAddr)> {
-    let program = ["/usr/sbin/knotd", "/usr/local/sbin/knotd"];
-    let Some(program) = program.into_iter().find(|path| Path::new(path).exists()) else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "knot is required: apt-get install knot"
-        );
-        say("skipped: knot is not there ('sudo apt-get install knot')");
-        return None;
-    };
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let at = folder.display();
-    let mut config = format!(
-        "server:\n  rundir: \"{at}\"\n  listen: 127.0.0.1@{port}\nlog:\n  - target: stdout\n    any: info\ndatabase:\n  storage: \"{at}\"\nzone:\n"
-    );
-    for (name, content) in zones {
-        std::fs::write(folder.join(format!("{name}.zone")), content).unwrap();
-        writeln!(
-            config,
-            "  - domain: {name}\n    file: \"{at}/{name}.zone\"\n    journal-content: none"
-        )
-        .unwrap();
-    }
-    let file = folder.join("knot.conf");
-    std::fs::write(&file, config).unwrap();
-    let mut child = Child::spawn("knot", Command::new(program).arg("-c").arg(file));
-    for _ in zones {
-        child.wait_for("a loaded zone", |line| {
-            line.contains("loaded, serial").then_some(())
-        });
-    }
-    Some((child, SocketAddr::from(([127, 0, 0, 1], port))))
-}
 
 fn record(n: u8) -> NodeRecord {
     let key = SecretKey::from_bytes(&[n + 1; 32]).unwrap();
@@ -158,6 +118,35 @@ async fn lists_and_those_they_link_to_are_found_remembered_and_never_go_back() {
     timeout(LIMIT, found).await.expect("the new node");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_longer_than_plain_dns_takes_is_had() {
+    let nodes: Vec<String> = (0..30).map(|n| record(n).to_string()).collect();
+    let hashes = nodes.iter().map(|text| EntryHash::of(text)).collect();
+    let branch = TreeEntry::Branch(hashes).to_string();
+    let empty = TreeEntry::Branch(Vec::new()).to_string();
+    assert!(branch.len() > 512);
+    let root = TreeRoot::sign(EntryHash::of(&branch), EntryHash::of(&empty), 1, &key(1));
+    let mut zone = format!(
+        "$TTL 60\n@ IN SOA ns.test. me.test. 1 60 60 60 60\n@ IN NS ns.test.\n@ IN TXT \"{root}\"\n"
+    );
+    for text in nodes.iter().chain([&branch, &empty]) {
+        let strings: Vec<&str> = text
+            .as_bytes()
+            .chunks(255)
+            .map(|chunk| str::from_utf8(chunk).unwrap())
+            .collect();
+        let strings = strings.join("\" \"");
+        writeln!(zone, "{} IN TXT \"{strings}\"", EntryHash::of(text)).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((_server, address)) = knot(folder.path(), &[("list.test", zone)]) else {
+        return;
+    };
+    let list = TreeUrl::new(key(1).public_key(), "list.test".parse().unwrap());
+    let mut nodes = client(&list, address, &NodeDb::memory().unwrap());
+    assert_eq!(first(&mut nodes, 30).await, ids(0..30));
+}
+
 fn run(arguments: &[&str], folder: &Path) -> String {
     let output = tercet()
         .args(arguments)
@@ -170,6 +159,23 @@ fn run(arguments: &[&str], folder: &Path) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the program, which must fail with this exit code and one line that holds these words.
+fn fails(arguments: &[&str], folder: &Path, (code, words): (i32, &str)) {
+    let mut program = tercet();
+    let output = program
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), said.lines().count()),
+        (Some(code), 1),
+        "{said}"
+    );
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn the_program_publishes_what_the_program_finds() {
     run(&["dns", "sign", "list", "key", "--domain", "list.test"], at);
     run(&["dns", "to-zone", "list", "zone", "--ns", "ns.test"], at);
     let zone = std::fs::read_to_string(at.join("zone")).unwrap();
-    let Some((_server, address)) = knot(at, &[("list.test", zone)]) else {
+    let Some((mut server, address)) = knot(at, &[("list.test", zone)]) else {
         return;
     };
     let info = |path: &str| -> serde_json::Value {
@@ -200,7 +206,23 @@ fn the_program_publishes_what_the_program_finds() {
     };
     let signed = info("list/enrtree-info.json");
     let (url, address) = (signed["url"].as_str().unwrap(), address.to_string());
-    run(&["dns", "sync", url, "copy", "--nameserver", &address], at);
+    let sync = |url: &str, address: &str| -> serde_json::Value {
+        let said = run(
+            &[
+                "dns",
+                "sync",
+                url,
+                "copy",
+                "--nameserver",
+                address,
+                "--json",
+            ],
+            at,
+        );
+        serde_json::from_str(&said).unwrap()
+    };
+    // 30 nodes, three branches and one over them, the empty branch of links, the root.
+    assert_eq!(sync(url, &address)["queries"], 36);
     let copy = info("copy/enrtree-info.json");
     for field in ["url", "seq", "signature", "links"] {
         assert_eq!(copy[field], signed[field], "{field}");
@@ -213,18 +235,37 @@ fn the_program_publishes_what_the_program_finds() {
         run(&["dns", "to-txt", "list"], at)
     );
 
-    // Mistakes are one line and exit code 2.
-    std::fs::write(at.join("copy/nodes.json"), "{}").unwrap();
-    let output = tercet()
-        .args(["dns", "to-txt", "copy"])
-        .current_dir(at)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(
-        (output.status.code(), said.lines().count()),
-        (Some(2), 1),
-        "{said}"
+    // Once more: what has not changed is not looked up.
+    assert_eq!(sync(url, &address)["queries"], 1);
+    server.kill();
+
+    // Signed anew with one node less; the copy follows, and does not go back.
+    let old_zone = std::fs::read_to_string(at.join("zone")).unwrap();
+    let gone = record(7).id().to_string();
+    let mut less = info("list/nodes.json");
+    less.as_object_mut().unwrap().remove(&gone).unwrap();
+    std::fs::write(at.join("list/nodes.json"), less.to_string()).unwrap();
+    run(&["dns", "sign", "list", "key"], at);
+    let new_zone = run(&["dns", "to-zone", "list", "-", "--ns", "ns.test"], at);
+    let (mut server, address) = knot(at, &[("list.test", new_zone)]).unwrap();
+    let report = sync(url, &address.to_string());
+    assert_eq!((&report["seq"], &report["nodes"]), (&2.into(), &29.into()));
+    // The branches over the nodes have changed, no node has.
+    assert!(report["queries"].as_u64().unwrap() <= 5, "{report}");
+    server.kill();
+    let (_server, address) = knot(at, &[("list.test", old_zone)]).unwrap();
+    let address = address.to_string();
+    fails(
+        &["dns", "sync", url, "copy", "--nameserver", &address],
+        at,
+        (1, "the root's number 1 is lower than 2"),
     );
-    assert!(said.contains("has changed since it was signed"), "{said}");
+    assert_eq!(info("copy/enrtree-info.json")["seq"], 2);
+
+    std::fs::write(at.join("copy/nodes.json"), "{}").unwrap();
+    fails(
+        &["dns", "to-txt", "copy"],
+        at,
+        (2, "has changed since it was signed"),
+    );
 }

@@ -1,6 +1,6 @@
 //! The client over a real resolver. No task of its own: it moves while somebody polls, and costs nothing otherwise.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,24 +15,19 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{Resolver, TokioResolver};
-use tercet_enode::{Node, NodeRecord};
+use tercet_enode::Node;
 use tercet_machine::{Clock, Machine as _, MachineRng};
-use tercet_nodedb::NodeDb;
+use tercet_nodedb::{CacheKey, NodeDb};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
-use super::label::EntryHash;
-use super::root::TreeRoot;
 use super::sync::{
-    AskId, DnsSync, LookupError, SyncConfig, SyncCounters, SyncError, SyncInput, SyncOutput,
+    AskId, DnsSync, LookupError, MAX_LISTS, SyncConfig, SyncCounters, SyncInput, SyncOutput,
 };
 use super::url::TreeUrl;
 
 /// Steps in one poll, after which other tasks get their turn.
 const STEPS_AT_ONCE: usize = 256;
-/// A list whose root was not accepted so often is not fetched.
-const ROOT_TRIES: u32 = 3;
-/// As [`DnsSync`] asks for an entry.
-const ENTRY_TRIES: u32 = 3;
 
 /// Where and how lists are looked up.
 #[derive(Clone, Debug, Default)]
@@ -53,22 +48,52 @@ pub enum DnsStartError {
     /// The system has no randomness to give.
     #[error("the system has no randomness")]
     Randomness,
+    /// More lists than are followed.
+    #[error("{found} lists, {MAX_LISTS} are followed at most")]
+    TooManyLists {
+        /// How many.
+        found: usize,
+    },
 }
 
 type Lookup = BoxFuture<'static, (AskId, Result<Vec<Bytes>, LookupError>)>;
 
+/// Where entries are that need not be looked up.
+pub(super) enum Cache {
+    /// Nowhere.
+    None,
+    /// In the node database, which takes new ones.
+    Database(NodeDb),
+    /// Here.
+    Known(BTreeMap<CacheKey, Bytes>),
+}
+
+impl Cache {
+    fn load(&self, key: &CacheKey) -> Option<Bytes> {
+        match self {
+            Self::None => None,
+            // A database that cannot be read costs lookups.
+            Self::Database(db) => db.cached(key).unwrap_or_else(|error| {
+                tracing::debug!(%error, "nothing from the cache");
+                None
+            }),
+            Self::Known(known) => known.get(key).cloned(),
+        }
+    }
+}
+
 /// The machine, and what it does with the world.
-struct Client {
+pub(super) struct Client {
     sync: DnsSync,
     resolver: TokioResolver,
     lookups: FuturesUnordered<Lookup>,
     sleep: Pin<Box<Sleep>>,
     clock: Clock,
-    db: Option<NodeDb>,
+    cache: Cache,
 }
 
 impl Client {
-    fn new(config: DnsConfig, db: Option<NodeDb>) -> Result<Self, DnsStartError> {
+    pub(super) fn new(config: DnsConfig, cache: Cache) -> Result<Self, DnsStartError> {
         let rng = MachineRng::from_system().map_err(|_| DnsStartError::Randomness)?;
         Ok(Self {
             resolver: resolver(&config)?,
@@ -76,16 +101,20 @@ impl Client {
             lookups: FuturesUnordered::new(),
             sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             clock: Clock::start(),
-            db,
+            cache,
         })
     }
 
-    fn input(&mut self, input: SyncInput) {
+    pub(super) const fn counters(&self) -> SyncCounters {
+        self.sync.counters()
+    }
+
+    pub(super) fn input(&mut self, input: SyncInput) {
         self.sync.handle(self.clock.now(), input);
     }
 
     /// The next thing to tell; does what the machine asks for on the way.
-    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<SyncOutput> {
+    pub(super) fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<SyncOutput> {
         for _ in 0..STEPS_AT_ONCE {
             if let Some(output) = self.sync.poll() {
                 match self.perform(output) {
@@ -115,14 +144,7 @@ impl Client {
     fn perform(&mut self, output: SyncOutput) -> Option<SyncOutput> {
         match output {
             SyncOutput::Load(id, key) => {
-                let value = self.db.as_ref().map(|db| db.cached(&key));
-                // A database that cannot be read costs lookups.
-                let value = value.and_then(|read| {
-                    read.unwrap_or_else(|error| {
-                        tracing::debug!(%error, "nothing from the cache");
-                        None
-                    })
-                });
+                let value = self.cache.load(&key);
                 self.input(SyncInput::Loaded(id, value));
                 None
             }
@@ -133,7 +155,9 @@ impl Client {
                 None
             }
             SyncOutput::Store(write) => {
-                if let Some(Err(error)) = self.db.as_ref().map(|db| db.write(write)) {
+                if let Cache::Database(db) = &self.cache
+                    && let Err(error) = db.write(write)
+                {
                     tracing::debug!(%error, "not kept in the cache");
                 }
                 None
@@ -196,10 +220,11 @@ pub struct DnsNodes {
     client: Client,
     ready: VecDeque<Node>,
     wanted: u64,
+    counters: watch::Sender<SyncCounters>,
 }
 
 impl DnsNodes {
-    /// Follows these lists. With a database, entries are looked up once for all runs, and a list never goes back.
+    /// Follows these lists, at most [`MAX_LISTS`]. With a database, entries are looked up once for all runs, and a list never goes back.
     ///
     /// # Errors
     /// [`DnsStartError`].
@@ -208,7 +233,11 @@ impl DnsNodes {
         config: DnsConfig,
         db: Option<NodeDb>,
     ) -> Result<Self, DnsStartError> {
-        let mut client = Client::new(config, db)?;
+        let lists: BTreeSet<TreeUrl> = lists.into_iter().collect();
+        if lists.len() > MAX_LISTS {
+            return Err(DnsStartError::TooManyLists { found: lists.len() });
+        }
+        let mut client = Client::new(config, db.map_or(Cache::None, Cache::Database))?;
         for list in lists {
             client.input(SyncInput::Follow(list));
         }
@@ -216,6 +245,7 @@ impl DnsNodes {
             client,
             ready: VecDeque::new(),
             wanted: 0,
+            counters: watch::channel(SyncCounters::default()).0,
         })
     }
 
@@ -227,7 +257,22 @@ impl DnsNodes {
     /// Counts since the start.
     #[must_use]
     pub const fn counters(&self) -> SyncCounters {
-        self.client.sync.counters()
+        self.client.counters()
+    }
+
+    /// The same for whoever wants to know once the stream has been given away.
+    #[must_use]
+    pub fn counters_watch(&self) -> watch::Receiver<SyncCounters> {
+        self.counters.subscribe()
+    }
+
+    fn publish(&self) {
+        let now = self.counters();
+        self.counters.send_if_modified(|told| {
+            let news = *told != now;
+            *told = now;
+            news
+        });
     }
 }
 
@@ -246,7 +291,9 @@ impl Stream for DnsNodes {
                 self.wanted = 1;
                 self.client.input(SyncInput::Want(1));
             }
-            match ready!(self.client.poll_told(cx)) {
+            let told = self.client.poll_told(cx);
+            self.publish();
+            match ready!(told) {
                 SyncOutput::Node(record) => {
                     self.wanted = 0;
                     self.ready.extend(Node::from_record(*record));
@@ -268,130 +315,5 @@ impl fmt::Debug for DnsNodes {
         f.debug_struct("DnsNodes")
             .field("counters", &self.counters())
             .finish_non_exhaustive()
-    }
-}
-
-/// A whole list.
-#[derive(Clone, PartialEq, Debug)]
-pub struct FetchedList {
-    /// Its root.
-    pub root: TreeRoot,
-    /// Its nodes, in no order.
-    pub nodes: Vec<NodeRecord>,
-    /// The lists it links to.
-    pub links: Vec<TreeUrl>,
-    /// Entries that are signed and make no sense, left out.
-    pub spoiled: Vec<(EntryHash, SyncError)>,
-}
-
-/// Why a list could not be fetched.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchError {
-    /// No client can be started.
-    #[error(transparent)]
-    Start(#[from] DnsStartError),
-    /// The root was not accepted, three times.
-    #[error("no root at {}", list.domain())]
-    Root {
-        /// The list.
-        list: TreeUrl,
-        /// Why not.
-        source: SyncError,
-    },
-    /// An entry could not be had, in three tries.
-    #[error("the list at {} is not complete: nothing usable at {entry}", list.domain())]
-    Incomplete {
-        /// The list.
-        list: TreeUrl,
-        /// The entry.
-        entry: EntryHash,
-        /// Why not.
-        source: SyncError,
-    },
-}
-
-/// Fetches a whole list, without those it links to. `config` decides about servers and time; nodes come whatever their
-/// address.
-///
-/// # Errors
-/// [`FetchError`]. An entry that is signed and malformed is no error, but reported.
-pub async fn fetch_list(list: TreeUrl, mut config: DnsConfig) -> Result<FetchedList, FetchError> {
-    config.sync.follow_links = false;
-    config.sync.any_address = true;
-    let mut client = Client::new(config, None)?;
-    client.input(SyncInput::Follow(list.clone()));
-    client.input(SyncInput::Want(u64::MAX));
-    let (mut fetched, mut root_tries) = (None::<FetchedList>, 0);
-    let mut tries: BTreeMap<EntryHash, u32> = BTreeMap::new();
-    loop {
-        match std::future::poll_fn(|cx| client.poll_told(cx)).await {
-            SyncOutput::Root(_, root) => {
-                // Published anew on the way: the tree that changed begins again.
-                let (mut nodes, mut links, mut spoiled) = (vec![], vec![], vec![]);
-                if let Some(before) = fetched.take() {
-                    if before.root.nodes() == root.nodes() {
-                        nodes = before.nodes;
-                        spoiled = before.spoiled;
-                    }
-                    if before.root.links() == root.links() {
-                        links = before.links;
-                    }
-                }
-                fetched = Some(FetchedList {
-                    root,
-                    nodes,
-                    links,
-                    spoiled,
-                });
-            }
-            SyncOutput::Refused(list, None, source) => {
-                root_tries += 1;
-                if root_tries >= ROOT_TRIES {
-                    return Err(FetchError::Root { list, source });
-                }
-            }
-            SyncOutput::Refused(list, Some(entry), source) => match source {
-                SyncError::Lookup(_) | SyncError::WrongHash => {
-                    let tried = tries.entry(entry.clone()).or_default();
-                    *tried += 1;
-                    if *tried >= ENTRY_TRIES {
-                        return Err(FetchError::Incomplete {
-                            list,
-                            entry,
-                            source,
-                        });
-                    }
-                }
-                SyncError::TooMany(_) => {
-                    return Err(FetchError::Incomplete {
-                        list,
-                        entry,
-                        source,
-                    });
-                }
-                _ => {
-                    if let Some(fetched) = &mut fetched {
-                        fetched.spoiled.push((entry, source));
-                    }
-                }
-            },
-            SyncOutput::Node(record) => {
-                if let Some(fetched) = &mut fetched {
-                    fetched.nodes.push(*record);
-                }
-            }
-            SyncOutput::Link(_, link) => {
-                if let Some(fetched) = &mut fetched {
-                    fetched.links.push(link);
-                }
-            }
-            SyncOutput::Complete(..) => {
-                if let Some(fetched) = fetched.take() {
-                    return Ok(fetched);
-                }
-            }
-            SyncOutput::Load(..) | SyncOutput::Query(..) | SyncOutput::Store(_) => {}
-        }
     }
 }

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "tokio")]
 mod driver;
+#[cfg(feature = "tokio")]
+mod fetch;
 mod label;
 mod publish;
 mod root;
@@ -11,7 +13,9 @@ mod tree;
 mod url;
 
 #[cfg(feature = "tokio")]
-pub use driver::{DnsConfig, DnsNodes, DnsStartError, FetchError, FetchedList, fetch_list};
+pub use driver::{DnsConfig, DnsNodes, DnsStartError};
+#[cfg(feature = "tokio")]
+pub use fetch::{FetchError, FetchProgress, FetchedList, KnownList, fetch_list};
 pub use label::{EntryHash, HashError, MAX_HASH, MIN_HASH, PUBLISHED_HASH};
 pub use publish::{ENTRY_TTL, MAX_CHILDREN, PublishError, ROOT_TTL, SignedTree, Tree};
 pub use root::{RootError, TreeRoot, parse_signature};

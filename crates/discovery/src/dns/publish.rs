@@ -103,6 +103,11 @@ impl Tree {
         self.node_count
     }
 
+    /// Its entries, each under its name.
+    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (&EntryHash, &TreeEntry)> {
+        self.entries.iter()
+    }
+
     /// How many records it takes, the root not counted.
     #[must_use]
     pub fn entry_count(&self) -> usize {

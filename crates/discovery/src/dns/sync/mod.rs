@@ -430,6 +430,10 @@ impl DnsSync {
         let Some(list) = self.lists.get_mut(&url) else {
             return;
         };
+        if !list.walk(subtree).is_current(&step) {
+            // Another root has come meanwhile: this entry is of the list as it was.
+            return self.settle(now, url);
+        }
         let hash = step.hash.clone();
         let read = match text {
             Ok(text) => text.parse().map_err(SyncError::from),
@@ -617,7 +621,8 @@ fn signed_root(text: &str, list: &TreeUrl) -> Option<TreeRoot> {
     root.verify(list.key()).ok().map(|()| root)
 }
 
-fn entry_key(hash: &EntryHash) -> CacheKey {
+/// Where the cache has the entry of this name, whatever list it is of.
+pub(super) fn entry_key(hash: &EntryHash) -> CacheKey {
     CacheKey::new(keccak256(hash.as_str().as_bytes()))
 }
 

@@ -428,6 +428,24 @@ fn a_pass_meets_a_bounded_number_of_entries() {
 }
 
 #[test]
+fn entries_asked_for_under_an_older_root_are_of_no_account_under_a_newer_one() {
+    let mut world = World::new(SyncConfig::default());
+    world.publish(1, "a.org", 1, (0..12).map(node).collect(), vec![]);
+    world.follow(&url(1, "a.org"));
+    // The rest is asked for, and its answers are late.
+    world.down = true;
+    world.run(Duration::from_secs(3));
+    world.down = false;
+    world.publish(1, "a.org", 2, vec![node(100)], vec![]);
+    let list = world.sync.lists.get_mut(&url(1, "a.org")).unwrap();
+    list.next_root = world.now.mono;
+    world.seen.clear();
+    world.run(3 * MINUTE);
+    assert_eq!(world.nodes(), texts(&[node(100)]));
+    assert!(world.errors().is_empty());
+}
+
+#[test]
 fn failing_entries_bring_the_root_forward() {
     let mut world = World::new(SyncConfig::default());
     let nodes: Vec<NodeRecord> = (0..12).map(node).collect();

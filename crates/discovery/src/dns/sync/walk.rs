@@ -21,6 +21,7 @@ pub(super) struct Step {
     pub(super) hash: EntryHash,
     depth: u8,
     tries: u8,
+    pass: u32,
 }
 
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(super) struct Walk {
     seen: KeyedSet<EntryHash>,
     bound: usize,
     next_retry: u64,
+    /// Grows with each beginning: what was asked for before it does not belong to what is walked now.
+    pass: u32,
 }
 
 impl Walk {
@@ -43,6 +46,7 @@ impl Walk {
             seen: KeyedSet::with_hasher(KeyedState::new(rng)),
             bound,
             next_retry: 0,
+            pass: 0,
         }
     }
 
@@ -51,7 +55,13 @@ impl Walk {
         self.open = Vec::new();
         self.later.clear();
         self.seen.clear();
+        self.pass = self.pass.wrapping_add(1);
         self.add(root, 0);
+    }
+
+    /// Whether `step` is of the present pass.
+    pub(super) const fn is_current(&self, step: &Step) -> bool {
+        step.pass == self.pass
     }
 
     /// A random entry that may be fetched now.
@@ -121,6 +131,7 @@ impl Walk {
             hash,
             depth,
             tries: 0,
+            pass: self.pass,
         });
         true
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tercet_discovery::dns::{SignedTree, Tree, TreeUrl, parse_signature};
+use tercet_discovery::dns::{KnownList, SignedTree, Tree, TreeUrl, parse_signature};
 use tercet_enode::NodeId;
 
 use super::DnsError;
@@ -31,6 +31,20 @@ pub(super) struct Info {
     pub(super) last_modified: Option<String>,
 }
 
+impl Info {
+    /// `None` if there is no such file.
+    fn read(path: PathBuf) -> Result<Option<Self>, CliError> {
+        let read = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| DnsError::Json { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DnsError::Read { path, source }),
+        };
+        Ok(read?)
+    }
+}
+
 /// A list's folder.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -52,16 +66,34 @@ impl Folder {
 
     /// Reads both files. A folder with `nodes.json` alone is a list that was never signed.
     pub(super) fn read(path: &Path) -> Result<Self, CliError> {
-        let file = path.join(INFO);
-        let info = match fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|source| DnsError::Json { path: file, source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Info::default(),
-            Err(source) => return Err(DnsError::Read { path: file, source }.into()),
-        };
         let nodes = NodeSet::read(&path.join(NODES))?;
+        let info = Info::read(path.join(INFO))?.unwrap_or_default();
         let path = path.to_owned();
         Ok(Self { path, info, nodes })
+    }
+
+    /// What an earlier fetch of the list `url` has left in the folder `path`. Another list that is there is an error: it would
+    /// be lost.
+    pub(super) fn known(path: &Path, url: &TreeUrl) -> Result<KnownList, CliError> {
+        let has_nodes = path.join(NODES).exists();
+        let Some(info) = Info::read(path.join(INFO))? else {
+            if has_nodes {
+                let path = path.to_owned();
+                return Err(DnsError::OtherList { path }.into());
+            }
+            return Ok(KnownList::default());
+        };
+        let there = info.url.as_deref().map(str::parse::<TreeUrl>);
+        if there.as_ref() != Some(&Ok(url.clone())) {
+            let path = path.to_owned();
+            return Err(DnsError::OtherList { path }.into());
+        }
+        // Nodes that cannot be read or put in a list cost lookups.
+        let folder = has_nodes.then(|| Self::read(path)).and_then(Result::ok);
+        Ok(KnownList {
+            seq: info.seq,
+            tree: folder.and_then(|folder| folder.tree().ok()),
+        })
     }
 
     pub(super) fn info_path(&self) -> PathBuf {

@@ -3,15 +3,17 @@
 mod folder;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
 use tercet_discovery::dns::{
-    DnsConfig, Domain, EntryHash, FetchError, FetchedList, PublishError, SignedTree, SyncError,
-    TreeUrl, TreeUrlError, fetch_list,
+    DnsConfig, Domain, EntryHash, FetchError, FetchProgress, FetchedList, PublishError, SignedTree,
+    SyncError, TreeUrl, TreeUrlError, fetch_list,
 };
 use tercet_enode::{NodeAddress, NodeId};
 use tercet_machine::Clock;
@@ -20,7 +22,7 @@ use thiserror::Error;
 use self::folder::Folder;
 use crate::error::CliError;
 use crate::keyfile;
-use crate::nodeset::{KnownNode, NodeSet, replace};
+use crate::nodeset::{KnownNode, replace};
 use crate::output::{Fields, Output};
 
 /// A list is fetched whole, however long it is: 2^20 entries are 200 MiB and four days at 3 queries a second.
@@ -29,9 +31,10 @@ const MAX_ENTRIES: usize = 1 << 20;
 #[derive(Debug, Subcommand)]
 pub(crate) enum DnsCommand {
     /// Fetch a whole list into a folder: enrtree-info.json and nodes.json
-    #[command(
-        after_help = "Example:\n  tercet dns sync enrtree://AKA3...@all.mainnet.ethdisco.net ./all"
-    )]
+    #[command(after_help = "Example:
+  tercet dns sync enrtree://AKA3...@all.mainnet.ethdisco.net ./all
+
+A list is looked up at 3 names a second at most. In a folder that has the list already, only what has changed is looked up.")]
     Sync(SyncArgs),
     /// Sign the list in a folder, under the next sequence number
     #[command(after_help = "Example:\n  tercet dns sign ./list ./key --domain nodes.example.org")]
@@ -42,7 +45,7 @@ pub(crate) enum DnsCommand {
         /// The list's folder
         #[arg(value_name = "DIR")]
         folder: PathBuf,
-        /// The file to write [default: stdout]
+        /// The file to write; - for stdout [default: stdout]
         #[arg(value_name = "OUT")]
         out: Option<PathBuf>,
     },
@@ -54,7 +57,7 @@ pub(crate) enum DnsCommand {
         /// The list's folder
         #[arg(value_name = "DIR")]
         folder: PathBuf,
-        /// The file to write [default: stdout]
+        /// The file to write; - for stdout [default: stdout]
         #[arg(value_name = "OUT")]
         out: Option<PathBuf>,
         /// The zone's name server: makes it a whole zone, with SOA and NS records, and not a part to include in one
@@ -74,9 +77,31 @@ pub(crate) struct SyncArgs {
     /// How long to wait for one DNS answer
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// The DNS server to ask, with its port [default: those of the system]
-    #[arg(long, value_name = "ADDR")]
-    nameserver: Vec<SocketAddr>,
+    /// A DNS server to ask; may be repeated [default: those of the system]
+    #[arg(long, value_name = "IP[:PORT]")]
+    nameserver: Vec<NameServer>,
+}
+
+/// A DNS server as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameServer(pub(crate) SocketAddr);
+
+/// A text that is no address of a DNS server.
+#[derive(Debug, Error)]
+#[error("a DNS server is IP or IP:PORT, an IPv6 address with a port in brackets")]
+pub(crate) struct NameServerError;
+
+/// Where DNS servers listen (RFC 1035).
+const DNS_PORT: u16 = 53;
+
+impl FromStr for NameServer {
+    type Err = NameServerError;
+
+    fn from_str(text: &str) -> Result<Self, NameServerError> {
+        let alone = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+        let address = alone.or_else(|_| text.parse());
+        Ok(Self(address.map_err(|_| NameServerError)?))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +127,9 @@ pub(crate) enum DnsError {
     /// The list could not be fetched.
     #[error("cannot fetch the list")]
     Fetch(#[from] FetchError),
+    /// The folder is another list's.
+    #[error("{} holds nodes that are not of this list and would be lost: choose another folder", path.display())]
+    OtherList { path: PathBuf },
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
@@ -167,6 +195,9 @@ struct ListReport {
     seq: u64,
     nodes: usize,
     links: Vec<String>,
+    /// Names looked up for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queries: Option<u64>,
     folder: PathBuf,
     /// Entries that are signed and malformed, left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -174,6 +205,18 @@ struct ListReport {
 }
 
 impl ListReport {
+    fn of(folder: &Folder, path: PathBuf) -> Self {
+        Self {
+            url: folder.info.url.clone().unwrap_or_default(),
+            seq: folder.info.seq,
+            nodes: folder.nodes.len(),
+            links: folder.info.links.clone().unwrap_or_default(),
+            queries: None,
+            folder: path,
+            left_out: Vec::new(),
+        }
+    }
+
     fn text(&self) -> String {
         let mut fields = Fields::default();
         fields
@@ -181,6 +224,7 @@ impl ListReport {
             .add("sequence", self.seq)
             .add("nodes", self.nodes)
             .add("links", self.links.len())
+            .add_some("queries", self.queries)
             .add("folder", self.folder.display());
         for entry in &self.left_out {
             fields.add("left out", entry);
@@ -189,9 +233,13 @@ impl ListReport {
     }
 }
 
-pub(crate) async fn run(command: DnsCommand, output: Output) -> Result<(), CliError> {
+pub(crate) async fn run(
+    command: DnsCommand,
+    output: Output,
+    progress: &MultiProgress,
+) -> Result<(), CliError> {
     match command {
-        DnsCommand::Sync(args) => sync(args, output).await,
+        DnsCommand::Sync(args) => sync(args, output, progress).await,
         DnsCommand::Sign(args) => sign(&args, output),
         DnsCommand::ToTxt { folder, out } => {
             let (url, tree) = Folder::read(&folder)?.signed()?;
@@ -212,36 +260,50 @@ pub(crate) async fn run(command: DnsCommand, output: Output) -> Result<(), CliEr
     }
 }
 
-async fn sync(args: SyncArgs, output: Output) -> Result<(), CliError> {
+async fn sync(args: SyncArgs, output: Output, progress: &MultiProgress) -> Result<(), CliError> {
+    let domain = args.url.domain();
+    let path = args.folder.unwrap_or_else(|| domain.as_str().into());
+    let known = Folder::known(&path, &args.url)?;
     let mut config = DnsConfig::default();
-    config.name_servers = args.nameserver;
+    config.name_servers = args.nameserver.iter().map(|server| server.0).collect();
     config.sync.timeout = args.timeout;
     config.sync.max_entries = MAX_ENTRIES;
-    let fetched = fetch_list(args.url.clone(), config).await;
+    let bar = progress.add(ProgressBar::new_spinner());
+    let mut queries = 0;
+    let show = |now: FetchProgress| {
+        queries = now.queries;
+        let (nodes, known) = (now.nodes, now.known);
+        bar.set_message(format!(
+            "{nodes} nodes, {queries} names looked up, {known} entries known"
+        ));
+        bar.tick();
+    };
+    let fetched = fetch_list(args.url.clone(), config, known, show).await;
+    bar.finish_and_clear();
     let FetchedList {
         root,
         nodes,
         links,
         spoiled,
     } = fetched.map_err(DnsError::from)?;
-    let mut set = NodeSet::default();
-    for record in nodes {
-        set.insert(KnownNode::new(NodeAddress::Record(record)));
-    }
-    let path = args
-        .folder
-        .unwrap_or_else(|| args.url.domain().as_str().into());
-    let mut folder = Folder::create(&path, set)?;
+    let known_nodes = nodes.into_iter().map(NodeAddress::Record);
+    let mut folder = Folder::create(&path, known_nodes.map(KnownNode::new).collect())?;
     folder.info.url = Some(args.url.to_string());
     folder.info.seq = root.seq();
     folder.info.signature = Some(root.signature_text());
     folder.info.links = Some(links.iter().map(ToString::to_string).collect());
     folder.info.last_modified = Some(now());
-    folder.write_nodes()?;
+    // The description first: nodes alone would look like somebody's own.
     folder.write_info()?;
+    folder.write_nodes()?;
     let left_out = |(entry, error): &(EntryHash, SyncError)| format!("{entry}: {error}");
     let left_out = spoiled.iter().map(left_out).collect();
-    report(&folder, path, left_out, output)
+    let report = ListReport {
+        queries: Some(queries),
+        left_out,
+        ..ListReport::of(&folder, path)
+    };
+    output.print(&report, ListReport::text)
 }
 
 fn sign(args: &SignArgs, output: Output) -> Result<(), CliError> {
@@ -274,23 +336,7 @@ fn sign(args: &SignArgs, output: Output) -> Result<(), CliError> {
     folder.info.links.get_or_insert_default();
     folder.info.last_modified = Some(now());
     folder.write_info()?;
-    report(&folder, args.folder.clone(), Vec::new(), output)
-}
-
-fn report(
-    folder: &Folder,
-    path: PathBuf,
-    left_out: Vec<String>,
-    output: Output,
-) -> Result<(), CliError> {
-    let report = ListReport {
-        url: folder.info.url.clone().unwrap_or_default(),
-        seq: folder.info.seq,
-        nodes: folder.nodes.len(),
-        links: folder.info.links.clone().unwrap_or_default(),
-        folder: path,
-        left_out,
-    };
+    let report = ListReport::of(&folder, args.folder.clone());
     output.print(&report, ListReport::text)
 }
 
@@ -307,7 +353,7 @@ fn written(
     out: Option<&Path>,
     output: Output,
 ) -> Result<(), CliError> {
-    let Some(path) = out else {
+    let Some(path) = out.filter(|path| *path != Path::new("-")) else {
         // Records have one form: with and without --json.
         return Output::new(false).print(&(), |()| text.trim_end().to_owned());
     };

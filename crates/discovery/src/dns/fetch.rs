@@ -1,0 +1,209 @@
+//! A whole list at once, for whoever wants to keep or publish it: everything or an error.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tercet_enode::NodeRecord;
+
+use super::driver::{Cache, Client, DnsConfig, DnsStartError};
+use super::label::EntryHash;
+use super::publish::Tree;
+use super::root::TreeRoot;
+use super::sync::{SyncError, SyncInput, SyncOutput, entry_key};
+use super::url::TreeUrl;
+
+/// A list whose root was not accepted so often is not fetched.
+const ROOT_TRIES: u32 = 3;
+/// As [`DnsSync`](super::DnsSync) asks for an entry.
+const ENTRY_TRIES: u32 = 3;
+
+/// A whole list.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FetchedList {
+    /// Its root.
+    pub root: TreeRoot,
+    /// Its nodes, in no order.
+    pub nodes: Vec<NodeRecord>,
+    /// The lists it links to.
+    pub links: Vec<TreeUrl>,
+    /// Entries that are signed and make no sense, left out.
+    pub spoiled: Vec<(EntryHash, SyncError)>,
+}
+
+/// What an earlier fetch has left, so that the next one asks for what has changed.
+#[derive(Clone, Default, Debug)]
+pub struct KnownList {
+    /// No root with a lower number is accepted. Default: 0.
+    pub seq: u64,
+    /// Entries that are in here are not looked up. Default: none.
+    pub tree: Option<Tree>,
+}
+
+/// How far a fetch is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[non_exhaustive]
+pub struct FetchProgress {
+    /// Nodes met.
+    pub nodes: usize,
+    /// Names looked up.
+    pub queries: u64,
+    /// Entries that were known.
+    pub known: u64,
+}
+
+/// Why a list could not be fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// No client can be started.
+    #[error(transparent)]
+    Start(#[from] DnsStartError),
+    /// The root was not accepted, three times.
+    #[error("no root at {}", list.domain())]
+    Root {
+        /// The list.
+        list: TreeUrl,
+        /// Why not.
+        source: SyncError,
+    },
+    /// An entry could not be had, in three tries.
+    #[error("the list at {} is not complete: nothing usable at {entry}", list.domain())]
+    Incomplete {
+        /// The list.
+        list: TreeUrl,
+        /// The entry.
+        entry: EntryHash,
+        /// Why not.
+        source: SyncError,
+    },
+}
+
+/// Fetches a whole list, without those it links to. `config` decides about servers and time; nodes come whatever their
+/// address. `progress` is called with every change.
+///
+/// # Errors
+/// [`FetchError`]. An entry that is signed and malformed is no error, but reported.
+pub async fn fetch_list(
+    list: TreeUrl,
+    mut config: DnsConfig,
+    known: KnownList,
+    mut progress: impl FnMut(FetchProgress),
+) -> Result<FetchedList, FetchError> {
+    config.sync.follow_links = false;
+    config.sync.any_address = true;
+    let entries = known.tree.iter().flat_map(Tree::entries);
+    let entries = entries.map(|(hash, entry)| (entry_key(hash), Bytes::from(entry.to_string())));
+    let mut client = Client::new(config, Cache::Known(entries.collect()))?;
+    client.input(SyncInput::Follow(list.clone()));
+    client.input(SyncInput::Want(u64::MAX));
+    let mut fetch = Fetch::new(list, known.seq);
+    loop {
+        let told = std::future::poll_fn(|cx| client.poll_told(cx)).await;
+        if let Some(fetched) = fetch.on_told(told)? {
+            return Ok(fetched);
+        }
+        let counters = client.counters();
+        progress(FetchProgress {
+            nodes: fetch.fetched.as_ref().map_or(0, |list| list.nodes.len()),
+            queries: counters.queries,
+            known: counters.cached,
+        });
+    }
+}
+
+/// A list that is being fetched.
+struct Fetch {
+    list: TreeUrl,
+    /// No lower root is taken.
+    seq: u64,
+    fetched: Option<FetchedList>,
+    root_tries: u32,
+    tries: BTreeMap<EntryHash, u32>,
+}
+
+impl Fetch {
+    const fn new(list: TreeUrl, seq: u64) -> Self {
+        Self {
+            list,
+            seq,
+            fetched: None,
+            root_tries: 0,
+            tries: BTreeMap::new(),
+        }
+    }
+
+    /// The list, when it is whole.
+    fn on_told(&mut self, told: SyncOutput) -> Result<Option<FetchedList>, FetchError> {
+        match (told, &mut self.fetched) {
+            (SyncOutput::Root(_, root), _) => self.on_root(root)?,
+            (SyncOutput::Refused(_, None, source), _) => {
+                self.root_tries += 1;
+                if self.root_tries >= ROOT_TRIES {
+                    return Err(self.no_root(source));
+                }
+            }
+            (SyncOutput::Refused(_, Some(entry), source), _) => self.on_refused(entry, source)?,
+            (SyncOutput::Node(record), Some(fetched)) => fetched.nodes.push(*record),
+            (SyncOutput::Link(_, link), Some(fetched)) => fetched.links.push(link),
+            (SyncOutput::Complete(..), _) => return Ok(self.fetched.take()),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn on_root(&mut self, root: TreeRoot) -> Result<(), FetchError> {
+        let (found, seen) = (root.seq(), self.seq);
+        if found < seen {
+            return Err(self.no_root(SyncError::Stale { found, seen }));
+        }
+        // Published anew on the way: the tree that changed begins again.
+        self.tries.clear();
+        let (mut nodes, mut links, mut spoiled) = (vec![], vec![], vec![]);
+        if let Some(before) = self.fetched.take() {
+            if before.root.nodes() == root.nodes() {
+                nodes = before.nodes;
+                spoiled = before.spoiled;
+            }
+            if before.root.links() == root.links() {
+                links = before.links;
+            }
+        }
+        self.fetched = Some(FetchedList {
+            root,
+            nodes,
+            links,
+            spoiled,
+        });
+        Ok(())
+    }
+
+    fn on_refused(&mut self, entry: EntryHash, source: SyncError) -> Result<(), FetchError> {
+        let lasting = match source {
+            SyncError::Lookup(_) | SyncError::WrongHash => {
+                let tried = self.tries.entry(entry.clone()).or_default();
+                *tried += 1;
+                *tried >= ENTRY_TRIES
+            }
+            SyncError::TooMany(_) => true,
+            _ => {
+                if let Some(fetched) = &mut self.fetched {
+                    fetched.spoiled.push((entry, source));
+                }
+                return Ok(());
+            }
+        };
+        if !lasting {
+            return Ok(());
+        }
+        Err(FetchError::Incomplete {
+            list: self.list.clone(),
+            entry,
+            source,
+        })
+    }
+
+    fn no_root(&self, source: SyncError) -> FetchError {
+        let list = self.list.clone();
+        FetchError::Root { list, source }
+    }
+}
