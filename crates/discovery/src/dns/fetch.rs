@@ -10,7 +10,7 @@ use super::label::EntryHash;
 use super::publish::Tree;
 use super::root::TreeRoot;
 use super::sync::{SyncError, SyncInput, SyncOutput, entry_key};
-use super::url::TreeUrl;
+use super::url::{Domain, TreeUrl};
 
 /// A list whose root was not accepted so often is not fetched.
 const ROOT_TRIES: u32 = 3;
@@ -59,18 +59,18 @@ pub enum FetchError {
     #[error(transparent)]
     Start(#[from] DnsStartError),
     /// The root was not accepted, three times.
-    #[error("no root at {}", list.domain())]
+    #[error("no root at {domain}")]
     Root {
-        /// The list.
-        list: TreeUrl,
+        /// Where the list is.
+        domain: Domain,
         /// Why not.
         source: SyncError,
     },
     /// An entry could not be had, in three tries.
-    #[error("the list at {} is not complete: nothing usable at {entry}", list.domain())]
+    #[error("the list at {domain} is not complete: nothing usable at {entry}")]
     Incomplete {
-        /// The list.
-        list: TreeUrl,
+        /// Where the list is.
+        domain: Domain,
         /// The entry.
         entry: EntryHash,
         /// Why not.
@@ -96,7 +96,7 @@ pub async fn fetch_list(
     let mut client = Client::new(config, Cache::Known(entries.collect()))?;
     client.input(SyncInput::Follow(list.clone()));
     client.input(SyncInput::Want(u64::MAX));
-    let mut fetch = Fetch::new(list, known.seq);
+    let mut fetch = Fetch::new(list.domain().clone(), known.seq);
     loop {
         let told = std::future::poll_fn(|cx| client.poll_told(cx)).await;
         if let Some(fetched) = fetch.on_told(told)? {
@@ -113,7 +113,7 @@ pub async fn fetch_list(
 
 /// A list that is being fetched.
 struct Fetch {
-    list: TreeUrl,
+    domain: Domain,
     /// No lower root is taken.
     seq: u64,
     fetched: Option<FetchedList>,
@@ -122,9 +122,9 @@ struct Fetch {
 }
 
 impl Fetch {
-    const fn new(list: TreeUrl, seq: u64) -> Self {
+    const fn new(domain: Domain, seq: u64) -> Self {
         Self {
-            list,
+            domain,
             seq,
             fetched: None,
             root_tries: 0,
@@ -196,14 +196,14 @@ impl Fetch {
             return Ok(());
         }
         Err(FetchError::Incomplete {
-            list: self.list.clone(),
+            domain: self.domain.clone(),
             entry,
             source,
         })
     }
 
     fn no_root(&self, source: SyncError) -> FetchError {
-        let list = self.list.clone();
-        FetchError::Root { list, source }
+        let domain = self.domain.clone();
+        FetchError::Root { domain, source }
     }
 }
