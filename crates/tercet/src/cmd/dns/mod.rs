@@ -13,7 +13,7 @@ use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
 use tercet_discovery::dns::{
     DnsConfig, Domain, EntryHash, FetchError, FetchProgress, FetchedList, PublishError, SignedTree,
-    SyncError, TreeUrl, TreeUrlError, fetch_list,
+    SyncConfig, SyncError, TreeUrl, TreeUrlError, fetch_list,
 };
 use tercet_enode::{NodeAddress, NodeId};
 use tercet_machine::Clock;
@@ -264,10 +264,14 @@ async fn sync(args: SyncArgs, output: Output, progress: &MultiProgress) -> Resul
     let domain = args.url.domain();
     let path = args.folder.unwrap_or_else(|| domain.as_str().into());
     let known = Folder::known(&path, &args.url)?;
-    let mut config = DnsConfig::default();
-    config.name_servers = args.nameserver.iter().map(|server| server.0).collect();
-    config.sync.timeout = args.timeout;
-    config.sync.max_entries = MAX_ENTRIES;
+    let config = DnsConfig {
+        name_servers: args.nameserver.iter().map(|server| server.0).collect(),
+        sync: SyncConfig {
+            timeout: args.timeout,
+            max_entries: MAX_ENTRIES,
+            ..SyncConfig::default()
+        },
+    };
     let bar = progress.add(ProgressBar::new_spinner());
     let mut queries = 0;
     let show = |now: FetchProgress| {
