@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 
 use rand::Rng;
 use siphasher::sip::SipHasher13;
@@ -12,6 +12,28 @@ use siphasher::sip::SipHasher13;
 pub type KeyedMap<K, V> = HashMap<K, V, KeyedState>;
 /// A hash set under a [`KeyedState`].
 pub type KeyedSet<K> = HashSet<K, KeyedState>;
+
+/// A map with room for as many entries as this never gives any back.
+const SMALL: usize = 64;
+
+/// Gives the memory of a burst back: call it after taking entries out. It does something when seven eighths of the room are
+/// empty, and then leaves room for twice what is there, so that all removals together move fewer entries than they take out.
+///
+/// ```
+/// use tercet_machine::{KeyedMap, KeyedState, MachineRng, shrink};
+/// let mut map = KeyedMap::with_hasher(KeyedState::new(&mut MachineRng::from_seed([1; 32])));
+/// map.extend((0..1000).map(|n| (n, n)));
+/// for n in 0..1000 {
+///     map.remove(&n);
+///     shrink(&mut map);
+/// }
+/// assert!(map.capacity() < 100);
+/// ```
+pub fn shrink<K: Eq + Hash, V>(map: &mut KeyedMap<K, V>) {
+    if map.capacity() > SMALL && map.len() < map.capacity() / 8 {
+        map.shrink_to(map.len() * 2);
+    }
+}
 
 /// The key of a SipHash-1-3. It has no `Default`: a key everybody knows is none.
 ///

@@ -26,7 +26,7 @@ mod timers;
 
 pub use clock::Clock;
 pub use collections::{BoundedLru, BoundedQueue, ExpiringMap, Full};
-pub use hash::{KeyedMap, KeyedSet, KeyedState};
+pub use hash::{KeyedMap, KeyedSet, KeyedState, shrink};
 pub use limit::{
     BudgetGuard, ByteBudget, Quota, RateLimiter, Subnet, SubnetLimit, SubnetQuota, TokenBucket,
 };

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::hash::Hash;
 
-use crate::hash::{KeyedMap, KeyedState};
+use crate::hash::{KeyedMap, KeyedState, shrink};
 use crate::time::MonoTime;
 
 /// A map of at most `capacity` entries, each with a time of its own at which it ends. When it is full, the entry that would
-/// end first makes room. Lookups are O(1), changes O(log n).
+/// end first makes room. Lookups are O(1), changes O(log n). The memory of a burst is given back when its entries are gone.
 ///
 /// An entry whose time has come is no longer found, but stays until [`pop_expired`](Self::pop_expired) hands it out or an
 /// insertion needs its place: whoever waits for the end of entries gets every one.
@@ -88,6 +88,7 @@ impl<K: Hash + Eq + Clone, V> ExpiringMap<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let entry = self.entries.remove(key)?;
         self.order.remove(&entry.slot);
+        shrink(&mut self.entries);
         Some(entry.value)
     }
 
@@ -131,6 +132,7 @@ impl<K: Hash + Eq + Clone, V> ExpiringMap<K, V> {
     fn pop_first(&mut self) -> Option<(K, V)> {
         let (_, key) = self.order.pop_first()?;
         let entry = self.entries.remove(&key)?;
+        shrink(&mut self.entries);
         Some((key, entry.value))
     }
 }

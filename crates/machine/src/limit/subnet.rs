@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::hash::{KeyedMap, KeyedState};
+use crate::hash::{KeyedMap, KeyedState, shrink};
 
 /// The part of an address that limits count by. IPv4-mapped IPv6 addresses count as the IPv4 address inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,6 +150,7 @@ impl SubnetLimit {
                 *count -= 1;
                 if *count == 0 {
                     self.counts.remove(&subnet);
+                    shrink(&mut self.counts);
                 }
             }
         }

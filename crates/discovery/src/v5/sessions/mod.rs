@@ -43,7 +43,8 @@ use super::session::{KeySet, Read, Session, put_random};
 use super::session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
 
 /// Sessions kept unless configured otherwise; the least recently used goes. Several times what a table holds (17 buckets of
-/// 16), so that a lookup's strangers do not push out its neighbours.
+/// 16), so that a lookup's strangers do not push out its neighbours. A session takes 1.0 KB, and 0.7 KB more while former keys
+/// are kept: 3.5 MB in all.
 pub const DEFAULT_SESSIONS: usize = 2048;
 
 /// What a session belongs to: a node at an address. A node that moves shakes hands again.

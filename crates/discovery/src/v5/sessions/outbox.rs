@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tercet_enode::PublicKey;
-use tercet_machine::{ExpiringMap, KeyedMap, KeyedState, MachineRng, MonoTime};
+use tercet_machine::{ExpiringMap, KeyedMap, KeyedState, MachineRng, MonoTime, shrink};
 
 use super::PeerKey;
 use super::counters::SessionDrop;
@@ -305,6 +305,7 @@ impl Outboxes {
             }
             !over
         });
+        shrink(&mut self.by_nonce);
         self.requests -= before - outbox.requests.len();
         let ends = outbox.requests.iter().map(|request| request.since).min();
         let waits = |request: &Pending| request.state == State::Waiting;

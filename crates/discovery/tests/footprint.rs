@@ -1,0 +1,328 @@
+//! What strangers can make this node hold, at its bounds: the table, sessions, challenges, waiting requests. Counted by the
+//! allocator, so that the figures are exact and the same everywhere; the system's own share (8 to 16 bytes for each piece with
+//! glibc) comes on top.
+//!
+//! One test, alone in its program, because all allocations of the process are counted. Run it with `--nocapture` to see the
+//! figures.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // a test fails by panicking
+
+use std::alloc::System;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::{Bytes, BytesMut};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tercet_discovery::v5::packet::{Draft, Kind, Mask};
+use tercet_discovery::v5::{
+    CHALLENGE_LIFETIME, DEFAULT_SESSIONS, MAX_CHALLENGES, MAX_MESSAGE, MAX_QUEUED, Message, Nonce,
+    REQUEST_LIFETIME, Request, RequestId, SessionInput, SessionOutput, Sessions, SessionsConfig,
+    V5Peer,
+};
+use tercet_discovery::{
+    BUCKET_SIZE, BUCKETS, MAX_REPLACEMENTS, Proof, Protocol, RevalidationConfig, Table,
+};
+use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
+use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
+
+#[global_allocator]
+static ALLOCATED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const START: Now = Now {
+    mono: MonoTime::ZERO,
+    unix: UnixTime::from_secs(1_700_000_000),
+};
+
+/// Bytes that are held now.
+fn held() -> usize {
+    let stats = ALLOCATED.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// Prints what has been added since `before` for `count` things and checks each against its bound, in bytes.
+fn weigh(what: &str, before: usize, count: usize, bound: usize) {
+    let bytes = held().saturating_sub(before);
+    let each = bytes / count;
+    println!(
+        "{what:<44} {count:>6} x {each:>5} B = {:>7.1} KiB",
+        bytes as f64 / 1024.0
+    );
+    assert!(
+        each <= bound,
+        "{what}: {each} bytes each, said to be {bound} at most"
+    );
+}
+
+fn key(n: u32) -> SecretKey {
+    let mut bytes = [7; 32];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    SecretKey::from_bytes(&bytes).unwrap()
+}
+
+/// A /24 of its own for each, in networks no limit exempts.
+fn addr(n: u32) -> SocketAddr {
+    let [_, a, b, c] = n.to_be_bytes();
+    SocketAddr::new(Ipv4Addr::new(20 + a, b, c, 7).into(), 30_303)
+}
+
+/// As large as a record may be, 300 bytes.
+fn record(key: &SecretKey, ip: IpAddr) -> NodeRecord {
+    let build = |filler: usize| {
+        NodeRecord::builder()
+            .seq(1)
+            .ip(ip)
+            .udp(30_303)
+            .tcp(30_303)
+            .insert_raw(b"zz", &rlp::encode(&vec![0x99_u8; filler]))
+            .sign(key)
+    };
+    // Nearly there, so that all length headers have their final size.
+    let room = 300 - build(130).unwrap().raw().len();
+    let record = build(130 + room).unwrap();
+    assert_eq!(record.raw().len(), 300);
+    record
+}
+
+fn machine(n: u32) -> Sessions {
+    let (key, mut seed) = (key(n), [9; 32]);
+    seed[..4].copy_from_slice(&n.to_be_bytes());
+    let record = record(&key, addr(n).ip());
+    Sessions::new(SessionsConfig::new(seed), key, record)
+}
+
+fn ping() -> Message {
+    let id = RequestId::new(&[1; 8]).unwrap();
+    Message::Request(id, Request::Ping { enr_seq: 1 })
+}
+
+/// Gives a machine a datagram, answers what it asks, and takes what it sends.
+fn deliver(
+    machine: &mut Sessions,
+    now: Now,
+    from: SocketAddr,
+    datagram: &[u8],
+    known: Option<&NodeRecord>,
+) -> Option<Bytes> {
+    let datagram = BytesMut::from(datagram);
+    machine.handle(now, SessionInput::Datagram { from, datagram });
+    let mut sent = None;
+    while let Some(output) = machine.poll() {
+        match output {
+            SessionOutput::Unknown { from, id, nonce } => {
+                let known = known.cloned();
+                machine.handle(
+                    now,
+                    SessionInput::Challenge {
+                        from,
+                        id,
+                        nonce,
+                        known,
+                    },
+                );
+            }
+            SessionOutput::Send { datagram, .. } => sent = Some(datagram),
+            SessionOutput::Message { .. } | SessionOutput::Established { .. } => {}
+        }
+    }
+    sent
+}
+
+/// A handshake that stranger `n` begins.
+fn shake_hands(machine: &mut Sessions, local: &SecretKey, now: Now, n: u32) {
+    let mut stranger = self::machine(n);
+    let to = SocketAddr::new([10, 0, 0, 1].into(), 30_303);
+    let peer = V5Peer {
+        id: local.node_id(),
+        key: Some(local.public_key()),
+    };
+    stranger.handle(
+        now,
+        SessionInput::Send {
+            to,
+            peer,
+            message: ping(),
+        },
+    );
+    let Some(SessionOutput::Send {
+        datagram: random, ..
+    }) = stranger.poll()
+    else {
+        panic!("nothing sent");
+    };
+    let whoareyou = deliver(machine, now, addr(n), &random, None).unwrap();
+    let handshake = deliver(&mut stranger, now, to, &whoareyou, None).unwrap();
+    deliver(machine, now, addr(n), &handshake, None);
+}
+
+fn sessions() {
+    let (local, mut machine) = (key(0), machine(0));
+    let before = held();
+    let count = DEFAULT_SESSIONS as u32;
+    for n in 1..=count {
+        shake_hands(&mut machine, &local, START, n);
+    }
+    assert_eq!(machine.len(), DEFAULT_SESSIONS);
+    weigh("sessions", before, DEFAULT_SESSIONS, SESSION);
+    for n in 1..=count {
+        shake_hands(&mut machine, &local, START.after(CHALLENGE_LIFETIME), n);
+    }
+    assert_eq!(machine.counters().inbound, 2 * u64::from(count));
+    weigh(
+        "sessions, each with its former keys",
+        before,
+        DEFAULT_SESSIONS,
+        SESSION + KEYS,
+    );
+    // Others in place of these.
+    for n in count + 1..=count + 200 {
+        shake_hands(&mut machine, &local, START.after(CHALLENGE_LIFETIME), n);
+    }
+    assert_eq!(machine.len(), DEFAULT_SESSIONS);
+    weigh(
+        "the same after 200 more handshakes",
+        before,
+        DEFAULT_SESSIONS,
+        SESSION + KEYS,
+    );
+}
+
+/// A packet nobody can read.
+fn unreadable(to: &NodeId, n: u32) -> Bytes {
+    let mut id = [0xee; 32];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    let (src, nonce) = (NodeId::new(id), Nonce::new([1; 12]));
+    let mut draft = Draft::new(&[7; 16], nonce, &Kind::Ordinary { src });
+    draft.message().extend_from_slice(&[1; 32]);
+    draft.mask(&Mask::new(to))
+}
+
+fn challenges() {
+    let (local, mut machine) = (key(0), machine(0));
+    let id = local.node_id();
+    let before = held();
+    for n in 0..2 * MAX_CHALLENGES as u32 {
+        deliver(&mut machine, START, addr(n), &unreadable(&id, n), None).unwrap();
+    }
+    assert_eq!(machine.challenges(), MAX_CHALLENGES);
+    weigh(
+        "challenges, after twice as many packets",
+        before,
+        MAX_CHALLENGES,
+        CHALLENGE,
+    );
+    machine.handle_timeout(START.after(CHALLENGE_LIFETIME));
+    assert_eq!(machine.challenges(), 0);
+    weigh(
+        "what is left of that a second later",
+        before,
+        MAX_CHALLENGES,
+        GONE,
+    );
+}
+
+fn requests() {
+    let mut machine = machine(0);
+    let before = held();
+    // type, list header, id, protocol, payload header
+    let payload = Bytes::from(vec![7; MAX_MESSAGE - (1 + 3 + 1 + 1 + 3)]);
+    let id = RequestId::new(&[1]).unwrap();
+    let protocol = Bytes::from_static(b"p");
+    let message = Message::Request(id, Request::Talk { protocol, payload });
+    let key = key(1);
+    let peer = V5Peer {
+        id: key.node_id(),
+        key: Some(key.public_key()),
+    };
+    for n in 0..MAX_QUEUED as u32 {
+        let (to, message) = (addr(n), message.clone());
+        machine.handle(START, SessionInput::Send { to, peer, message });
+        while machine.poll().is_some() {}
+    }
+    drop(message);
+    assert_eq!(machine.queued(), MAX_QUEUED);
+    weigh(
+        "requests that wait, of the longest",
+        before,
+        MAX_QUEUED,
+        WAITING,
+    );
+    machine.handle_timeout(START.after(REQUEST_LIFETIME));
+    while machine.poll().is_some() {}
+    assert_eq!(machine.queued(), 0);
+    weigh(
+        "what is left of that a second later",
+        before,
+        MAX_QUEUED,
+        GONE,
+    );
+}
+
+/// Buckets far from the node are filled; the nearest ones, of which each is half as likely as the one before, take keys nobody
+/// has the time to make.
+fn table() {
+    let local = key(0).node_id();
+    let mut table = Table::new(
+        local,
+        RevalidationConfig::default(),
+        MachineRng::from_seed([1; 32]),
+    );
+    let before = held();
+    let mut ids = std::collections::BTreeMap::<u16, usize>::new();
+    for n in 1..30_000 {
+        let key = key(n);
+        let seen = ids.entry(local.log_distance(&key.node_id())).or_default();
+        *seen += 1;
+        // So many of one bucket fill it; signatures take time.
+        if *seen <= 4 * (BUCKET_SIZE + MAX_REPLACEMENTS) {
+            let node = Node::from_record(record(&key, addr(n * 37).ip())).unwrap();
+            table.add(MonoTime::ZERO, node, Proof::Answer(Protocol::V5));
+        }
+    }
+    let snapshot = table.snapshot();
+    let full = snapshot.buckets.iter().filter(|bucket| {
+        bucket.entries.len() == BUCKET_SIZE && bucket.replacements.len() == MAX_REPLACEMENTS
+    });
+    let full = full.count();
+    let nodes: usize = snapshot
+        .buckets
+        .iter()
+        .map(|bucket| bucket.entries.len() + bucket.replacements.len())
+        .sum();
+    drop((snapshot, ids));
+    assert!(full >= BUCKETS / 3, "{full} buckets");
+    weigh(
+        "nodes in the table, records of 300 bytes",
+        before,
+        nodes,
+        NODE,
+    );
+    let most = BUCKETS * (BUCKET_SIZE + MAX_REPLACEMENTS);
+    println!(
+        "{:<44} {most:>6} x {NODE:>5} B = {:>7.1} KiB",
+        "a table full to the last place, at most",
+        (most * NODE) as f64 / 1024.0
+    );
+}
+
+/// Bytes each, at most; `docs/performance.md` has what was measured.
+const SESSION: usize = 1280;
+const KEYS: usize = 768;
+const CHALLENGE: usize = 640;
+const WAITING: usize = 2304;
+const NODE: usize = 1024;
+/// What an entry that is gone may still take.
+const GONE: usize = 16;
+
+#[test]
+fn what_strangers_can_fill_is_as_small_as_it_is_said_to_be() {
+    // Tables of the curve and the like are made once.
+    drop(machine(1));
+    sessions();
+    challenges();
+    requests();
+    table();
+}
