@@ -1,11 +1,15 @@
 //! What discovery is started with. Plain data; [`DiscoveryConfigBuilder::build`] checks what no type can.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use tercet_enode::Node;
+use tercet_enode::{Node, canonical_ip};
+
+use crate::engine::{Protocol, Protocols};
+use crate::policy::Families;
+use crate::stack::StackConfig;
 
 /// Settings of [`Discovery`](crate::Discovery). Made by [`DiscoveryConfig::builder`].
 ///
@@ -13,13 +17,18 @@ use tercet_enode::Node;
 /// |---|---|
 /// | `listen` | `0.0.0.0:30303` |
 /// | `listen_v6` | none |
+/// | `v4` | true |
+/// | `v5` | true |
 /// | `advertised_ip` | none |
+/// | `advertised_ip6` | none |
 /// | `tcp_port` | 0 |
 /// | `bootnodes` | none |
 /// | `netrestrict` | none |
 /// | `entries` | none |
 /// | `refresh_interval` | 30m |
 /// | `reply_timeout` | 500ms |
+/// | `v5_reply_timeout` | 700ms |
+/// | `ntp_server` | none |
 /// | `seed` | from the system |
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -34,9 +43,15 @@ pub struct DiscoveryConfig {
     /// A second socket for IPv6, beside an IPv4 `listen`. Port 0 takes the port of `listen`, as chosen by the system if that
     /// is 0 too. Without it, an IPv6 `listen` takes both families where the system allows.
     pub listen_v6: Option<SocketAddr>,
-    /// The address to put in this node's record: what others reach it at. Without it, the address listened on, and loopback
-    /// where that is "any".
+    /// Whether to speak discv4.
+    pub v4: bool,
+    /// Whether to speak discv5.
+    pub v5: bool,
+    /// The address to put in this node's record, whatever others say: what they reach it at. Without it, for each family, the
+    /// address that enough others see and that has been found reachable, or else the one listened on if that is not "any".
     pub advertised_ip: Option<IpAddr>,
+    /// The same for IPv6, beside an IPv4 `advertised_ip`.
+    pub advertised_ip6: Option<Ipv6Addr>,
     /// The RLPx port to put in the record; 0 for none. It can be set later, when it is known.
     pub tcp_port: u16,
     /// First contacts.
@@ -50,9 +65,15 @@ pub struct DiscoveryConfig {
     /// Longest time between two refreshes of the table; each is drawn from its upper half.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub refresh_interval: Duration,
-    /// How long a reply is waited for.
+    /// How long a discv4 reply is waited for.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub reply_timeout: Duration,
+    /// How long a discv5 response is waited for, with a handshake if there is no session yet.
+    #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
+    pub v5_reply_timeout: Duration,
+    /// A time server, `host` or `host:port`, to ask whether this host's clock is right when many packets look expired; the
+    /// operator is warned if it is not. Without one nobody is asked.
+    pub ntp_server: Option<String>,
     /// Seed of all randomness, for reproducible runs. `None`: asked of the system.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub seed: Option<[u8; 32]>,
@@ -63,13 +84,18 @@ impl Default for DiscoveryConfig {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 30303),
             listen_v6: None,
+            v4: true,
+            v5: true,
             advertised_ip: None,
+            advertised_ip6: None,
             tcp_port: 0,
             bootnodes: Vec::new(),
             netrestrict: None,
             entries: Vec::new(),
             refresh_interval: Duration::from_secs(30 * 60),
             reply_timeout: Duration::from_millis(500),
+            v5_reply_timeout: Duration::from_millis(700),
+            ntp_server: None,
             seed: None,
         }
     }
@@ -93,14 +119,26 @@ impl DiscoveryConfig {
         {
             return Err(ConfigError::ListenV6(addr));
         }
-        if let Some(ip) = self
-            .advertised_ip
-            .filter(|ip| ip.is_unspecified() || ip.is_multicast())
-        {
-            return Err(ConfigError::AdvertisedIp(ip));
+        if !self.v4 && !self.v5 {
+            return Err(ConfigError::NoProtocol);
         }
-        if self.reply_timeout < MIN_REPLY_TIMEOUT || self.reply_timeout > MAX_REPLY_TIMEOUT {
-            return Err(ConfigError::ReplyTimeout(self.reply_timeout));
+        for ip in self.advertised() {
+            if ip.is_unspecified() || ip.is_multicast() {
+                return Err(ConfigError::AdvertisedIp(ip));
+            }
+            if !self.families().reach(ip) {
+                return Err(ConfigError::AdvertisedFamily(ip));
+            }
+        }
+        if let (Some(IpAddr::V6(one)), Some(other)) = (self.advertised_ip, self.advertised_ip6)
+            && one != other
+        {
+            return Err(ConfigError::AdvertisedTwice(one, other));
+        }
+        for timeout in [self.reply_timeout, self.v5_reply_timeout] {
+            if timeout < MIN_REPLY_TIMEOUT || timeout > MAX_REPLY_TIMEOUT {
+                return Err(ConfigError::ReplyTimeout(timeout));
+            }
         }
         if self.refresh_interval < MIN_REFRESH_INTERVAL {
             return Err(ConfigError::RefreshInterval(self.refresh_interval));
@@ -109,6 +147,60 @@ impl DiscoveryConfig {
             return Err(ConfigError::NobodyPermitted);
         }
         Ok(())
+    }
+
+    /// The families for which there will be a socket.
+    fn families(&self) -> Families {
+        match self.listen.ip() {
+            IpAddr::V4(_) => Families {
+                v4: true,
+                v6: self.listen_v6.is_some(),
+            },
+            // One socket for both, where the system allows.
+            IpAddr::V6(ip) if ip.is_unspecified() => Families::BOTH,
+            IpAddr::V6(_) => Families {
+                v4: false,
+                v6: true,
+            },
+        }
+    }
+
+    fn advertised(&self) -> impl Iterator<Item = IpAddr> {
+        let six = self.advertised_ip6.map(IpAddr::V6);
+        self.advertised_ip.map(canonical_ip).into_iter().chain(six)
+    }
+
+    /// The stack of a node bound to these addresses.
+    pub(crate) fn into_stack(
+        self,
+        seed: [u8; 32],
+        (main, six): (SocketAddr, Option<SocketAddr>),
+    ) -> StackConfig {
+        let families = self.families();
+        let mut stack = StackConfig::new(seed);
+        let (v4, v6) = match main {
+            SocketAddr::V4(_) => (Some(main), six),
+            SocketAddr::V6(_) => {
+                let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), main.port());
+                (families.v4.then_some(four), Some(main))
+            }
+        };
+        stack.listen = [v4, v6];
+        for ip in self.advertised() {
+            let [v4, v6] = &mut stack.advertised;
+            *(if ip.is_ipv4() { v4 } else { v6 }) = Some(SocketAddr::new(ip, 0));
+        }
+        let switched = [(self.v4, Protocol::V4), (self.v5, Protocol::V5)];
+        let on = switched.into_iter().filter(|(on, _)| *on);
+        stack.core.protocols = on.fold(Protocols::NONE, |all, (_, one)| all.with(one));
+        stack.core.bootnodes = self.bootnodes;
+        stack.core.netrestrict = self.netrestrict;
+        stack.core.refresh_interval = self.refresh_interval;
+        stack.core.reply_timeout = self.reply_timeout;
+        stack.core.v5_reply_timeout = self.v5_reply_timeout;
+        stack.tcp_port = self.tcp_port;
+        stack.entries = self.entries.into_iter().collect();
+        stack
     }
 }
 
@@ -128,11 +220,20 @@ pub enum ConfigError {
     /// Nobody can be reached at that address.
     #[error("advertised-ip: {0} is no address of a single host")]
     AdvertisedIp(IpAddr),
+    /// There is no socket of this address's family.
+    #[error("advertised-ip: {0} is of a family that is not listened on")]
+    AdvertisedFamily(IpAddr),
+    /// Two addresses for one family.
+    #[error("advertised-ip and advertised-ip6 name two IPv6 addresses: {0} and {1}")]
+    AdvertisedTwice(Ipv6Addr, Ipv6Addr),
+    /// At least one protocol must be switched on.
+    #[error("v4 and v5 are both switched off")]
+    NoProtocol,
     /// It must be an IPv6 address, and `listen` an IPv4 one.
     #[error("listen-v6: {0} must be an IPv6 address beside an IPv4 one in listen")]
     ListenV6(SocketAddr),
     /// Must be 10 ms to 10 s.
-    #[error("reply-timeout: {0:?} is not between 10 ms and 10 s")]
+    #[error("reply-timeout or v5-reply-timeout: {0:?} is not between 10 ms and 10 s")]
     ReplyTimeout(Duration),
     /// Must be at least 10 s.
     #[error("refresh-interval: {0:?} is shorter than 10 s")]
@@ -162,9 +263,28 @@ impl DiscoveryConfigBuilder {
         self
     }
 
-    /// The address others reach this node at. Default: the address listened on, loopback where that is "any".
+    /// Whether to speak discv4. Default: yes.
+    pub fn v4(mut self, on: bool) -> Self {
+        self.config.v4 = on;
+        self
+    }
+
+    /// Whether to speak discv5. Default: yes.
+    pub fn v5(mut self, on: bool) -> Self {
+        self.config.v5 = on;
+        self
+    }
+
+    /// The address others reach this node at, whatever they say. Default: the one others see, once it is found reachable, or
+    /// else the one listened on if that is not "any".
     pub fn advertised_ip(mut self, ip: IpAddr) -> Self {
         self.config.advertised_ip = Some(ip);
+        self
+    }
+
+    /// The same for IPv6, beside an IPv4 `advertised_ip`. Default: as there.
+    pub fn advertised_ip6(mut self, ip: Ipv6Addr) -> Self {
+        self.config.advertised_ip6 = Some(ip);
         self
     }
 
@@ -198,9 +318,21 @@ impl DiscoveryConfigBuilder {
         self
     }
 
-    /// How long a reply is waited for, 10 ms to 10 s. Default 500 ms.
+    /// How long a discv4 reply is waited for, 10 ms to 10 s. Default 500 ms.
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.config.reply_timeout = timeout;
+        self
+    }
+
+    /// How long a discv5 response is waited for, 10 ms to 10 s. Default 700 ms.
+    pub fn v5_reply_timeout(mut self, timeout: Duration) -> Self {
+        self.config.v5_reply_timeout = timeout;
+        self
+    }
+
+    /// The time server to ask when the clock is suspected, `host` or `host:port`. Default: none.
+    pub fn ntp_server(mut self, server: impl Into<String>) -> Self {
+        self.config.ntp_server = Some(server.into());
         self
     }
 
@@ -242,13 +374,18 @@ mod tests {
         let rows = [
             ("listen", format!("`{}`", config.listen)),
             ("listen_v6", none(config.listen_v6.is_none())),
+            ("v4", config.v4.to_string()),
+            ("v5", config.v5.to_string()),
             ("advertised_ip", none(config.advertised_ip.is_none())),
+            ("advertised_ip6", none(config.advertised_ip6.is_none())),
             ("tcp_port", config.tcp_port.to_string()),
             ("bootnodes", none(config.bootnodes.is_empty())),
             ("netrestrict", none(config.netrestrict.is_none())),
             ("entries", none(config.entries.is_empty())),
             ("refresh_interval", seconds(config.refresh_interval)),
             ("reply_timeout", seconds(config.reply_timeout)),
+            ("v5_reply_timeout", seconds(config.v5_reply_timeout)),
+            ("ntp_server", none(config.ntp_server.is_none())),
         ];
         let source = include_str!("config.rs");
         for (name, default) in rows {

@@ -1,62 +1,42 @@
-//! The task that owns the socket, the codec and the machine: drain the machine, arm one sleep at its deadline, wait for
-//! whatever comes first. Everything that blocks or is shared (the database, callers, readers) is behind a channel.
-#![allow(clippy::disallowed_methods)] // a driver: spawns the blocking read of the seeds and keeps its handle
+//! The task that owns the sockets and the stack: drain the stack, arm one sleep at its deadline, wait for whatever comes first.
+//! Everything that blocks or is shared (signatures, the database, talk handlers, callers, readers) is behind a channel.
+#![allow(clippy::disallowed_methods)] // a driver: reads the clock and sleeps
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tercet_enode::NodeRecord;
-use tercet_machine::{Clock, Machine, MachineRng};
-use tercet_nodedb::{NodeDb, Seed, SeedQuery, StoreError, Write};
+use tercet_machine::{Clock, Machine};
+use tercet_nodedb::{NodeDb, SeedQuery, Write};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{
-    Command, CoreInput, CoreOutput, DiscoveryCore, MAX_OPS, OpId, Reply, RequestError,
-};
-use crate::engine::Protocol;
+mod background;
+mod request;
+
+pub(crate) use self::background::Background;
+pub(crate) use self::request::{RecordChange, Request, TalkHandler};
+
+use self::background::Finished;
+use crate::core::{MAX_OPS, OpId, Reply, RequestError};
 use crate::kad::TableSnapshot;
-use crate::local::{EntryError, LocalNode};
 use crate::metrics::DiscoveryMetrics;
-use crate::mux::Demux;
 use crate::pool::{Entered, INLINE, Job, Lanes, Pool};
 use crate::socket::Sockets;
-use crate::v4::MessageKind;
-use crate::v4::codec::{self, DecodeError, Packet, UnverifiedPacket};
+use crate::stack::{NodeStack, StackDone, StackInput, StackJob, StackOutput};
+use crate::v5::{TalkRegistry, TalkResponse};
 
 /// Datagrams read in one turn, so that timers and callers get theirs.
 const MAX_READS: usize = 64;
 
-/// What a handle asks for.
-#[derive(Debug)]
-pub(crate) enum Request {
-    Run {
-        command: Command,
-        reply: oneshot::Sender<Result<Reply, RequestError>>,
-    },
-    SetEntry {
-        key: Vec<u8>,
-        rlp: Bytes,
-        reply: oneshot::Sender<Result<(), EntryError>>,
-    },
-    SetTcpPort {
-        port: u16,
-        reply: oneshot::Sender<Result<(), EntryError>>,
-    },
-}
+impl Job for StackJob {
+    type Done = StackDone;
 
-/// What a check came to.
-type Checked = Result<Packet, DecodeError>;
-
-impl Job for UnverifiedPacket {
-    type Done = Checked;
-
-    fn run(self) -> Checked {
-        self.verify()
+    fn run(self) -> StackDone {
+        Self::run(self)
     }
 }
 
@@ -70,15 +50,14 @@ pub(crate) struct Published {
 
 pub(crate) struct Driver {
     pub(crate) sockets: Sockets,
-    pub(crate) demux: Demux,
-    pub(crate) pool: Pool<UnverifiedPacket>,
-    /// Datagrams that wait for the check of an earlier one from the same source.
+    pub(crate) pool: Pool<StackJob>,
+    /// Datagrams that wait for the work of an earlier one from the same source.
     pub(crate) lanes: Lanes<BytesMut>,
-    pub(crate) core: DiscoveryCore,
-    pub(crate) local: LocalNode,
+    pub(crate) stack: NodeStack,
+    pub(crate) talks: TalkRegistry,
+    pub(crate) background: Background,
     pub(crate) db: NodeDb,
     pub(crate) clock: Clock,
-    pub(crate) rng: MachineRng,
     pub(crate) requests: mpsc::Receiver<Request>,
     pub(crate) published: Published,
     pub(crate) cancel: CancellationToken,
@@ -90,7 +69,6 @@ struct State {
     ops: BTreeMap<OpId, oneshot::Sender<Result<Reply, RequestError>>>,
     next_op: u64,
     metrics: DiscoveryMetrics,
-    seeds: Option<JoinHandle<Result<Vec<Seed>, StoreError>>>,
     expiring: bool,
 }
 
@@ -99,10 +77,11 @@ struct State {
 enum Event {
     Cancelled,
     Readable(io::Result<()>),
-    Checked(SocketAddr, Checked),
+    Done(StackDone),
     Writable(io::Result<()>),
     Request(Option<Request>),
-    Seeds(Vec<Seed>),
+    Talk(TalkResponse),
+    Finished(Finished),
     Deadline,
 }
 
@@ -114,147 +93,122 @@ impl Driver {
             self.drain(&mut state);
             self.sockets.flush(&mut state.metrics);
             self.publish(&mut state);
-            let deadline = self.core.deadline().map(|at| self.clock.instant(at).into());
+            let deadline = self
+                .stack
+                .deadline()
+                .map(|at| self.clock.instant(at).into());
             let event = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => Event::Cancelled,
                 () = sleep_until(deadline) => Event::Deadline,
                 request = self.requests.recv() => Event::Request(request),
-                seeds = loaded(&mut state.seeds) => Event::Seeds(seeds),
+                finished = self.background.finished() => Event::Finished(finished),
                 ready = self.sockets.writable(), if self.sockets.queued() > 0 => Event::Writable(ready),
-                (from, checked) = self.pool.done() => Event::Checked(from, checked),
+                (_, done) = self.pool.done() => Event::Done(done),
+                response = self.talks.next_response() => Event::Talk(response),
                 ready = self.sockets.readable() => Event::Readable(ready),
             };
             match event {
                 Event::Cancelled | Event::Request(None) => break,
-                Event::Deadline => self.core.handle_timeout(self.clock.now()),
+                Event::Deadline => self.stack.handle_timeout(self.clock.now()),
                 Event::Request(Some(request)) => self.on_request(&mut state, request),
-                Event::Seeds(seeds) => {
-                    state.seeds = None;
-                    self.core.handle(self.clock.now(), CoreInput::Seeds(seeds));
-                }
+                Event::Finished(finished) => self.on_finished(&mut state, finished),
                 Event::Writable(ready) => match ready {
                     Ok(()) => {} // every turn begins with it
                     Err(error) => on_socket_error(&mut state, &error),
                 },
-                Event::Checked(from, checked) => {
-                    let mut done = Some((from, checked));
-                    while let Some((from, checked)) = done {
-                        if let Some(packet) = self.complete(&mut state, from, checked) {
-                            self.hand_out(&mut state, from, packet);
+                Event::Done(done) => {
+                    let mut done = Some(done);
+                    while let Some(one) = done {
+                        if let Some(job) = self.complete(&mut state, one) {
+                            self.hand_out(&mut state, job);
                         }
-                        done = self.pool.try_done();
+                        done = self.pool.try_done().map(|(_, done)| done);
                     }
                 }
+                Event::Talk(response) => self.respond(response),
                 Event::Readable(ready) => match ready {
                     Ok(()) => self.receive(&mut state),
                     Err(error) => on_socket_error(&mut state, &error),
                 },
             }
         }
-        self.core.handle(self.clock.now(), CoreInput::Close);
+        self.stack.handle(self.clock.now(), StackInput::Close);
         self.drain(&mut state);
         self.sockets.flush(&mut state.metrics);
         self.publish(&mut state);
     }
 
-    /// Takes what has arrived, from the cheapest check to the dearest. A few signatures are checked at once; a burst of them
-    /// goes to the pool.
+    /// Takes what has arrived. A little curve work is done at once; a burst of it goes to the pool.
     fn receive(&mut self, state: &mut State) {
-        let mut packets = Vec::new();
+        let mut jobs = Vec::new();
         for _ in 0..MAX_READS {
             let Some((from, datagram)) = self.sockets.try_receive(&mut state.metrics) else {
                 break;
             };
-            if self.core.admit(self.clock.now(), from.ip()).is_err() {
-                continue;
-            }
-            if self.demux.protocol(&datagram) == Protocol::V5 {
-                state.metrics.not_served += 1;
+            if self.stack.admit(self.clock.now(), from).is_err() {
                 continue;
             }
             match self.lanes.enter(from, datagram) {
                 Entered::Now(datagram) => {
-                    if let Some(packet) = self.open(state, from, &datagram) {
+                    if let Some(job) = self.open(state, from, datagram) {
                         self.lanes.occupy(from);
-                        packets.push((from, packet));
+                        jobs.push(job);
                     }
                 }
                 Entered::Waits => {}
                 Entered::Full => state.metrics.lane_full += 1,
             }
         }
-        let inline = packets.len() <= INLINE && self.pool.under_way() == 0;
-        for (from, packet) in packets {
-            let mut next = Some(packet);
-            while let Some(packet) = next {
+        let inline = jobs.len() <= INLINE && self.pool.under_way() == 0;
+        for job in jobs {
+            let mut next = Some(job);
+            while let Some(job) = next {
                 if !inline {
-                    self.hand_out(state, from, packet);
+                    self.hand_out(state, job);
                     break;
                 }
-                next = self.complete(state, from, packet.run());
+                next = self.complete(state, job.run());
             }
         }
     }
 
-    /// The packet in a datagram whose signature is worth a check.
+    /// The work a datagram makes.
     fn open(
         &mut self,
         state: &mut State,
         from: SocketAddr,
-        datagram: &[u8],
-    ) -> Option<UnverifiedPacket> {
-        match UnverifiedPacket::parse(datagram) {
-            Ok(packet) => self
-                .core
-                .screen(self.clock.now(), from.ip(), &packet)
-                .is_ok()
-                .then_some(packet),
-            Err(error) => {
-                undecodable(state, from, &error);
-                None
-            }
-        }
+        datagram: BytesMut,
+    ) -> Option<StackJob> {
+        self.stack.open(self.clock.now(), from, datagram);
+        self.drain(state);
+        self.stack.poll_job()
     }
 
-    /// Takes a packet that has been checked, and says which of its sender's is to be checked next.
-    fn complete(
-        &mut self,
-        state: &mut State,
-        from: SocketAddr,
-        checked: Checked,
-    ) -> Option<UnverifiedPacket> {
-        match checked {
-            Ok(packet) => {
-                let input = CoreInput::V4Packet {
-                    from,
-                    key: packet.key,
-                    hash: packet.hash,
-                    message: packet.message,
-                };
-                self.core.handle(self.clock.now(), input);
-                self.drain(state);
-            }
-            Err(error) => undecodable(state, from, &error),
-        }
-        self.next_of(state, from)
+    /// Takes what a job came to, and says what is to be done next for its sender.
+    fn complete(&mut self, state: &mut State, done: StackDone) -> Option<StackJob> {
+        let from = done.from();
+        self.stack.complete(self.clock.now(), done);
+        self.drain(state);
+        let more = self.stack.poll_job();
+        more.or_else(|| self.next_of(state, from))
     }
 
-    fn next_of(&mut self, state: &mut State, from: SocketAddr) -> Option<UnverifiedPacket> {
+    fn next_of(&mut self, state: &mut State, from: SocketAddr) -> Option<StackJob> {
         while let Some(datagram) = self.lanes.next(from) {
-            if let Some(packet) = self.open(state, from, &datagram) {
-                return Some(packet);
+            if let Some(job) = self.open(state, from, datagram) {
+                return Some(job);
             }
         }
         None
     }
 
-    /// Gives a packet to the pool. If that is full, it is dropped, and those of its sender that wait are offered in its place.
-    fn hand_out(&mut self, state: &mut State, from: SocketAddr, packet: UnverifiedPacket) {
-        let mut next = Some(packet);
-        while let Some(packet) = next {
-            let asked = packet.answers().is_some() || packet.kind() == MessageKind::Neighbors;
-            if self.pool.submit(from, packet, asked) {
+    /// Gives a job to the pool. If that is full, it is dropped, and what waits of its sender's is offered in its place.
+    fn hand_out(&mut self, state: &mut State, job: StackJob) {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let (from, asked) = (job.from(), job.is_asked());
+            if self.pool.submit(from, job, asked) {
                 return;
             }
             state.metrics.pool_full += 1;
@@ -263,50 +217,66 @@ impl Driver {
     }
 
     fn drain(&mut self, state: &mut State) {
-        while let Some(output) = self.core.poll() {
+        while let Some(output) = self.stack.poll() {
             match output {
-                CoreOutput::V4Send { to, message, token } => {
-                    let (datagram, hash) = codec::encode(self.local.key(), &message);
-                    if let Some(token) = token {
-                        self.core
-                            .handle(self.clock.now(), CoreInput::V4Sent { token, hash });
-                    }
+                StackOutput::Datagram { to, datagram } => {
                     self.sockets.send(to, datagram, &mut state.metrics);
                 }
-                // discv4 alone is switched on, and nothing heeds votes yet.
-                CoreOutput::V5Send { .. }
-                | CoreOutput::TalkRequest { .. }
-                | CoreOutput::Vote { .. }
-                | CoreOutput::Unsolicited { .. }
-                | CoreOutput::Expired => {}
-                CoreOutput::Write(write) => self.write(state, write),
-                CoreOutput::LoadSeeds { count, max_age } => {
+                StackOutput::Write(write) => self.write(state, write),
+                StackOutput::LoadSeeds { count, max_age } => {
                     let mut exclude: Vec<_> = self
-                        .core
+                        .stack
                         .snapshot()
                         .entries()
                         .map(|entry| entry.node.id())
                         .collect();
-                    exclude.push(self.local.record().id());
+                    exclude.push(self.stack.record().id());
                     let query = SeedQuery {
                         count,
                         max_age,
                         now: self.clock.now().unix,
                         exclude,
                     };
-                    let (db, mut rng) = (self.db.clone(), self.rng.child("seeds"));
-                    state.seeds = Some(tokio::task::spawn_blocking(move || {
-                        db.seeds(&query, &mut rng)
-                    }));
+                    self.background.load_seeds(&self.db, query);
                 }
-                CoreOutput::Done { op, result } => {
+                StackOutput::Done { op, result } => {
                     if let Some(reply) = state.ops.remove(&op) {
                         // A caller that has gone away does not want it any more.
                         drop(reply.send(result));
                     }
                 }
+                StackOutput::Record(record) => drop(self.published.record.send_replace(record)),
+                StackOutput::TalkRequest {
+                    from,
+                    id,
+                    request,
+                    protocol,
+                    payload,
+                } => {
+                    let at_once = self.talks.dispatch((from, id), request, protocol, payload);
+                    if let Some(response) = at_once {
+                        self.respond(response);
+                    }
+                }
+                StackOutput::SuspectClock => self.background.suspect_clock(self.clock.now().mono),
             }
         }
+    }
+
+    fn respond(&mut self, response: TalkResponse) {
+        let TalkResponse {
+            to,
+            id,
+            request,
+            payload,
+        } = response;
+        let input = StackInput::TalkResponse {
+            to,
+            id,
+            request,
+            payload,
+        };
+        self.stack.handle(self.clock.now(), input);
     }
 
     fn write(&self, state: &mut State, write: Write) {
@@ -316,7 +286,24 @@ impl Driver {
         }
     }
 
+    fn on_finished(&mut self, state: &mut State, finished: Finished) {
+        match finished {
+            Finished::Seeds(seeds) => {
+                self.stack
+                    .handle(self.clock.now(), StackInput::Seeds(seeds));
+            }
+            Finished::Clock(drift) => {
+                state.metrics.clock_checks += 1;
+                if let Some(drift) = drift {
+                    state.metrics.clock_drift_millis = Some(drift.millis);
+                }
+            }
+        }
+    }
+
     fn on_request(&mut self, state: &mut State, request: Request) {
+        let now = self.clock.now();
+        // Whoever has gone away wants no reply.
         match request {
             Request::Run { command, reply } => {
                 if state.ops.len() >= MAX_OPS {
@@ -326,63 +313,54 @@ impl Driver {
                 let op = OpId(state.next_op);
                 state.next_op += 1;
                 state.ops.insert(op, reply);
-                self.core
-                    .handle(self.clock.now(), CoreInput::Command { op, command });
+                self.stack.handle(now, StackInput::Command { op, command });
             }
-            Request::SetEntry { key, rlp, reply } => {
-                let changed = self.local.set_entry(key, rlp);
-                drop(reply.send(self.on_record_change(state, changed)));
+            Request::Change { change, reply } => {
+                let changed = match change {
+                    RecordChange::Set { key, rlp } => self.stack.set_entry(now, key, rlp),
+                    RecordChange::Remove { key } => self.stack.remove_entry(now, &key),
+                    RecordChange::TcpPort(port) => self.stack.set_tcp_port(now, port),
+                };
+                // What is published is seen by whoever has its reply.
+                self.drain(state);
+                drop(reply.send(changed));
             }
-            Request::SetTcpPort { port, reply } => {
-                let changed = self.local.set_tcp_port(port);
-                drop(reply.send(self.on_record_change(state, changed)));
+            Request::Register {
+                protocol,
+                handler,
+                reply,
+            } => {
+                let registered = self.talks.register(protocol, handler.0);
+                drop(reply.send(registered.map_err(Into::into)));
+            }
+            Request::Unregister { protocol, reply } => {
+                drop(reply.send(self.talks.unregister(&protocol)));
             }
         }
-    }
-
-    fn on_record_change(
-        &mut self,
-        state: &mut State,
-        changed: Result<bool, EntryError>,
-    ) -> Result<(), EntryError> {
-        if changed? {
-            let record = self.local.record().clone();
-            self.write(
-                state,
-                Write::LocalSeq {
-                    id: record.id(),
-                    seq: record.seq(),
-                },
-            );
-            self.core
-                .handle(self.clock.now(), CoreInput::LocalRecord(record.clone()));
-            self.published.record.send_replace(record);
-        }
-        Ok(())
     }
 
     fn publish(&mut self, state: &mut State) {
-        let version = self.core.table().version();
+        let version = self.stack.table().version();
         if self.published.table.borrow().version != version {
             self.published
                 .table
-                .send_replace(Arc::new(self.core.snapshot()));
+                .send_replace(Arc::new(self.stack.snapshot()));
         }
-        state.metrics.core = self.core.counters();
-        state.metrics.out_queued = self.sockets.queued();
-        state.metrics.checks_under_way = self.pool.under_way();
-        state.metrics.lanes_waiting = self.lanes.waiting();
-        self.published.metrics.send_replace(state.metrics);
-        if !state.expiring && self.core.has_joined() {
+        let metrics = &mut state.metrics;
+        metrics.core = self.stack.core().counters();
+        metrics.stack = self.stack.counters();
+        metrics.sessions = self.stack.session_counters();
+        metrics.sessions_held = self.stack.sessions().len();
+        metrics.talk = self.talks.counters();
+        metrics.out_queued = self.sockets.queued();
+        metrics.checks_under_way = self.pool.under_way();
+        metrics.lanes_waiting = self.lanes.waiting();
+        self.published.metrics.send_replace(*metrics);
+        if !state.expiring && self.stack.core().has_joined() {
             state.expiring = true;
             self.db.start_expiry();
         }
     }
-}
-
-fn undecodable(state: &mut State, from: SocketAddr, error: &DecodeError) {
-    state.metrics.undecodable += 1;
-    tracing::trace!(%from, %error, "datagram dropped");
 }
 
 fn on_socket_error(state: &mut State, error: &io::Error) {
@@ -394,23 +372,5 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The seeds once they have been read. A database that cannot be read gives none: the node still has its boot nodes.
-async fn loaded(seeds: &mut Option<JoinHandle<Result<Vec<Seed>, StoreError>>>) -> Vec<Seed> {
-    let Some(task) = seeds else {
-        return std::future::pending().await;
-    };
-    match task.await {
-        Ok(Ok(seeds)) => seeds,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "no seeds from the node database");
-            Vec::new()
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the read of the seeds was cut off");
-            Vec::new()
-        }
     }
 }

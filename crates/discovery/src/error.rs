@@ -7,6 +7,7 @@ use tercet_nodedb::StoreError;
 
 use crate::config::ConfigError;
 use crate::local::EntryError;
+use crate::v5::TalkRegisterError;
 
 /// Why [`Discovery::start`](crate::Discovery::start) failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,24 @@ pub enum StartError {
     /// The database cannot be read.
     #[error("the node database cannot be read")]
     Database(#[source] StoreError),
+}
+
+/// Why a handler of talk requests was not registered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TalkError {
+    /// The protocol is taken, or there are too many.
+    #[error(transparent)]
+    Refused(#[from] TalkRegisterError),
+    /// discv5 is switched off.
+    #[error("discv5 is switched off")]
+    Unsupported,
+    /// Too many requests are under way; try again later.
+    #[error("too many requests are under way")]
+    Busy,
+    /// Discovery has been shut down.
+    #[error("discovery has been shut down")]
+    Closed,
 }
 
 fn reason(error: &io::Error) -> String {

@@ -2,31 +2,32 @@
 //! read from what the driver publishes.
 #![allow(clippy::disallowed_methods)] // starts the driver task, and waits for its end in `shutdown`
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tercet_enode::{Endpoint, Node, NodeRecord, SecretKey};
 use tercet_machine::{Clock, KeyedState, MachineRng};
-use tercet_nodedb::{NodeDb, Write};
+use tercet_nodedb::NodeDb;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::DiscoveryConfig;
-use crate::core::{Command, CoreConfig, DiscoveryCore, Found, Reply, RequestError};
-use crate::driver::{Driver, Published, Request};
-use crate::engine::{PongInfo, Protocols};
-use crate::error::StartError;
+use crate::core::{Command, FindTarget, Found, Reply, RequestError};
+use crate::driver::{Background, Driver, Published, RecordChange, Request, TalkHandler};
+use crate::engine::{PongInfo, Protocol};
+use crate::error::{StartError, TalkError};
 use crate::iter::RandomNodes;
 use crate::kad::TableSnapshot;
-use crate::local::{EntryError, LocalNode, advertised};
+use crate::local::EntryError;
 use crate::metrics::DiscoveryMetrics;
-use crate::mux::Demux;
 use crate::pool::{Lanes, Pool};
 use crate::socket::Sockets;
+use crate::stack::NodeStack;
 use crate::target::Target;
+use crate::v5::{TalkRegistry, TalkRequest};
 
 /// Requests waiting for the driver; a further one is [`RequestError::Busy`].
 pub const MAX_REQUESTS: usize = 64;
@@ -42,6 +43,7 @@ pub struct Discovery {
     metrics: watch::Receiver<DiscoveryMetrics>,
     local_addr: SocketAddr,
     local_addr_v6: Option<SocketAddr>,
+    v5: bool,
     db: NodeDb,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -50,7 +52,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Binds the UDP port and starts. The first refresh begins at once.
+    /// Binds the UDP ports and starts. The first refresh begins at once.
     ///
     /// # Errors
     /// See [`StartError`]; a port that is taken is [`StartError::Bind`], which names the address.
@@ -67,32 +69,15 @@ impl Discovery {
         let sockets = Sockets::bind(config.listen, config.listen_v6)?;
         let (local_addr, local_addr_v6) = (sockets.local_addr(), sockets.local_addr_v6());
         let clock = Clock::start();
-        let now = clock.now();
-        let udp = advertised(local_addr, config.advertised_ip);
         let stored_seq = db.local_seq(&key.node_id()).map_err(StartError::Database)?;
-        let entries = config.entries.into_iter().collect();
-        let local = LocalNode::new(key, udp, config.tcp_port, entries, stored_seq, now.unix)
+        let (v5, ntp_server) = (config.v5, config.ntp_server.clone());
+        let seed = rand::RngExt::random(&mut rng);
+        let stack_config = config.into_stack(seed, (local_addr, local_addr_v6));
+        let stack = NodeStack::new(stack_config, key, stored_seq, clock.now())
             .map_err(StartError::Record)?;
-        let record = local.record().clone();
-        let saved = db.write(Write::LocalSeq {
-            id: record.id(),
-            seq: record.seq(),
-        });
-        if let Err(error) = saved {
-            tracing::warn!(%error, "the record's sequence number is not saved");
-        }
-        let core_config = CoreConfig {
-            bootnodes: config.bootnodes,
-            netrestrict: config.netrestrict,
-            refresh_interval: config.refresh_interval,
-            reply_timeout: config.reply_timeout,
-            protocols: Protocols::V4,
-            ..CoreConfig::new(rand::RngExt::random(&mut rng))
-        };
-        let core = DiscoveryCore::new(core_config, record.clone(), now);
         let (request_tx, request_rx) = mpsc::channel(MAX_REQUESTS);
-        let (record_tx, record_rx) = watch::channel(record.clone());
-        let (table_tx, table_rx) = watch::channel(Arc::new(core.snapshot()));
+        let (record_tx, record_rx) = watch::channel(stack.record().clone());
+        let (table_tx, table_rx) = watch::channel(Arc::new(stack.snapshot()));
         let (metrics_tx, metrics_rx) = watch::channel(DiscoveryMetrics::default());
         let cancel = CancellationToken::new();
         let published = Published {
@@ -106,14 +91,13 @@ impl Discovery {
         let walk_seed = rand::RngExt::random(&mut rng);
         let driver = Driver {
             sockets,
-            demux: Demux::new(&record.id()),
             pool,
             lanes,
-            core,
-            local,
+            stack,
+            talks: TalkRegistry::new(),
+            background: Background::new(rng.child("background"), ntp_server),
             db: db.clone(),
             clock,
-            rng,
             requests: request_rx,
             published,
             cancel: cancel.clone(),
@@ -128,6 +112,7 @@ impl Discovery {
             metrics: metrics_rx,
             local_addr,
             local_addr_v6,
+            v5,
             db,
             cancel,
             tasks,
@@ -160,15 +145,19 @@ impl Discovery {
         self.record.clone()
     }
 
-    /// This node as others reach it.
+    /// This node as others reach it; as long as its record names no address, as other programs of this machine do.
     #[must_use]
     pub fn local_node(&self) -> Node {
         let record = self.local_record();
-        let endpoint = record.endpoint().unwrap_or(Endpoint::new(
-            self.local_addr.ip(),
-            self.local_addr.port(),
-            0,
-        ));
+        let endpoint = record.endpoint().unwrap_or_else(|| {
+            let ip = match self.local_addr.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
+            let tcp = record.tcp4().or(record.tcp6()).unwrap_or(0);
+            Endpoint::new(ip, self.local_addr.port(), tcp)
+        });
         let node = Node::new(record.public_key(), endpoint);
         node.clone().with_record(record).unwrap_or(node)
     }
@@ -191,26 +180,116 @@ impl Discovery {
         *self.metrics.borrow()
     }
 
-    /// Pings a node.
+    /// Pings a node, over the protocol that suits it.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub async fn ping(&self, node: Node) -> Result<PongInfo, RequestError> {
-        match self.run(Command::Ping(node, None)).await? {
-            Reply::Pong(pong) => Ok(pong),
-            _ => Err(RequestError::Closed),
-        }
+        self.ping_as(node, None).await
     }
 
-    /// Fetches a node's record from the node itself.
+    /// Pings a node over one protocol.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`RequestError::Unsupported`] if that protocol is switched off.
+    pub async fn ping_over(&self, node: Node, over: Protocol) -> Result<PongInfo, RequestError> {
+        self.ping_as(node, Some(over)).await
+    }
+
+    /// Fetches a node's record from the node itself, over the protocol that suits it.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub async fn request_enr(&self, node: Node) -> Result<NodeRecord, RequestError> {
-        match self.run(Command::RequestEnr(node, None)).await? {
-            Reply::Record(record) => Ok(record),
+        self.request_enr_as(node, None).await
+    }
+
+    /// Fetches a node's record from the node itself over one protocol.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`RequestError::Unsupported`] if that protocol is switched off.
+    pub async fn request_enr_over(
+        &self,
+        node: Node,
+        over: Protocol,
+    ) -> Result<NodeRecord, RequestError> {
+        self.request_enr_as(node, Some(over)).await
+    }
+
+    /// Asks one node once for others: over discv4 for those it knows closest to a target, over discv5 for those it knows at
+    /// certain distances from itself. Only nodes it may name, none twice, in no order.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn find_node(
+        &self,
+        node: Node,
+        target: FindTarget,
+    ) -> Result<Vec<Node>, RequestError> {
+        match self.run(Command::FindNode(node, target)).await? {
+            Reply::Nodes(nodes) => Ok(nodes),
             _ => Err(RequestError::Closed),
         }
+    }
+
+    /// Sends a node a message of another protocol over discv5 and returns its answer, which is empty if the node does not know
+    /// the protocol. Name and message together have to fit into a datagram, about 1170 bytes.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`RequestError::TooLong`] for a message that does not fit.
+    pub async fn talk(
+        &self,
+        node: Node,
+        protocol: impl Into<Bytes>,
+        payload: impl Into<Bytes>,
+    ) -> Result<Bytes, RequestError> {
+        let command = Command::Talk {
+            node,
+            protocol: protocol.into(),
+            payload: payload.into(),
+        };
+        match self.run(command).await? {
+            Reply::Talk(answer) => Ok(answer),
+            _ => Err(RequestError::Closed),
+        }
+    }
+
+    /// Lets `handler` answer the messages of another protocol. It runs as a task of its own for each message; one that ends
+    /// without an answer has given an empty one. At most [`MAX_TALKS`](crate::v5::MAX_TALKS) are at work at a time.
+    ///
+    /// # Errors
+    /// See [`TalkError`].
+    pub async fn register_talk<F, W>(
+        &self,
+        protocol: impl Into<Bytes>,
+        handler: F,
+    ) -> Result<(), TalkError>
+    where
+        F: Fn(TalkRequest) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        if !self.v5 {
+            return Err(TalkError::Unsupported);
+        }
+        let (reply, result) = oneshot::channel();
+        self.request(Request::Register {
+            protocol: protocol.into(),
+            handler: TalkHandler(Box::new(move |request| Box::pin(handler(request)))),
+            reply,
+        })
+        .map_err(talk_error)?;
+        result.await.unwrap_or(Err(TalkError::Closed))
+    }
+
+    /// Takes a protocol's handler away; messages it works on are answered all the same. `true` if there was one.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] or [`RequestError::Closed`].
+    pub async fn unregister_talk(&self, protocol: impl Into<Bytes>) -> Result<bool, RequestError> {
+        let (reply, result) = oneshot::channel();
+        let protocol = protocol.into();
+        self.request(Request::Unregister { protocol, reply })?;
+        result.await.map_err(|_| RequestError::Closed)
     }
 
     /// Finds the nodes closest to `target`: at most 16, closest first, all of which have answered.
@@ -244,30 +323,31 @@ impl Discovery {
         self.run(Command::Refresh).await.map(|_| ())
     }
 
-    /// Sets an entry of this node's record; `rlp` is one RLP item. The record is signed and published anew.
+    /// Sets an entry of this node's record; `rlp` is one RLP item. The record is signed and published anew. `true` if that
+    /// changed it.
     ///
     /// # Errors
     /// See [`EntryError`].
-    pub async fn set_entry(&self, key: &[u8], rlp: Bytes) -> Result<(), EntryError> {
-        let (reply, result) = oneshot::channel();
-        self.request(Request::SetEntry {
-            key: key.to_vec(),
-            rlp,
-            reply,
-        })
-        .map_err(entry_error)?;
-        result.await.unwrap_or(Err(EntryError::Closed))
+    pub async fn set_entry(&self, key: &[u8], rlp: Bytes) -> Result<bool, EntryError> {
+        let key = key.to_vec();
+        self.change(RecordChange::Set { key, rlp }).await
     }
 
-    /// Sets the RLPx port in this node's record, 0 for none.
+    /// Takes an entry out of this node's record. `true` if that changed it.
     ///
     /// # Errors
     /// See [`EntryError`].
-    pub async fn set_tcp_port(&self, port: u16) -> Result<(), EntryError> {
-        let (reply, result) = oneshot::channel();
-        self.request(Request::SetTcpPort { port, reply })
-            .map_err(entry_error)?;
-        result.await.unwrap_or(Err(EntryError::Closed))
+    pub async fn remove_entry(&self, key: &[u8]) -> Result<bool, EntryError> {
+        let key = key.to_vec();
+        self.change(RecordChange::Remove { key }).await
+    }
+
+    /// Sets the RLPx port in this node's record, 0 for none. `true` if that changed it.
+    ///
+    /// # Errors
+    /// See [`EntryError`].
+    pub async fn set_tcp_port(&self, port: u16) -> Result<bool, EntryError> {
+        self.change(RecordChange::TcpPort(port)).await
     }
 
     /// An endless walk through the network, for whoever looks for peers.
@@ -301,6 +381,31 @@ impl Discovery {
         self.requests.closed().await;
     }
 
+    async fn ping_as(&self, node: Node, over: Option<Protocol>) -> Result<PongInfo, RequestError> {
+        match self.run(Command::Ping(node, over)).await? {
+            Reply::Pong(pong) => Ok(pong),
+            _ => Err(RequestError::Closed),
+        }
+    }
+
+    async fn request_enr_as(
+        &self,
+        node: Node,
+        over: Option<Protocol>,
+    ) -> Result<NodeRecord, RequestError> {
+        match self.run(Command::RequestEnr(node, over)).await? {
+            Reply::Record(record) => Ok(record),
+            _ => Err(RequestError::Closed),
+        }
+    }
+
+    async fn change(&self, change: RecordChange) -> Result<bool, EntryError> {
+        let (reply, result) = oneshot::channel();
+        self.request(Request::Change { change, reply })
+            .map_err(entry_error)?;
+        result.await.unwrap_or(Err(EntryError::Closed))
+    }
+
     async fn run(&self, command: Command) -> Result<Reply, RequestError> {
         let (reply, result) = oneshot::channel();
         self.request(Request::Run { command, reply })?;
@@ -321,5 +426,12 @@ fn entry_error(error: RequestError) -> EntryError {
     match error {
         RequestError::Busy => EntryError::Busy,
         _ => EntryError::Closed,
+    }
+}
+
+fn talk_error(error: RequestError) -> TalkError {
+    match error {
+        RequestError::Busy => TalkError::Busy,
+        _ => TalkError::Closed,
     }
 }

@@ -27,7 +27,6 @@ mod core;
 pub mod dns;
 #[cfg(feature = "tokio")]
 mod driver;
-#[allow(dead_code)] // discv5's engine is on its way to it
 mod engine;
 #[cfg(feature = "tokio")]
 mod error;
@@ -36,28 +35,24 @@ mod handle;
 #[cfg(feature = "tokio")]
 mod iter;
 mod kad;
-#[allow(dead_code)] // what votes bring about is on its way to the driver
 mod local;
 #[cfg(feature = "tokio")]
 mod metrics;
-#[cfg(feature = "tokio")]
 mod mux;
 #[cfg(feature = "tokio")]
-#[allow(dead_code)] // the core's word that packets look expired is on its way to it
 mod ntp;
 mod policy;
 #[cfg(feature = "tokio")]
 mod pool;
-#[allow(dead_code)]
 mod reach;
 #[cfg(feature = "tokio")]
 mod socket;
+mod stack;
 mod target;
 #[cfg(all(feature = "tokio", feature = "serde"))]
 mod text;
 pub mod v4;
 pub mod v5;
-#[allow(dead_code)]
 mod vote;
 
 #[cfg(feature = "tokio")]
@@ -69,7 +64,7 @@ pub use core::{
 };
 pub use engine::{PongInfo, Protocol, Protocols};
 #[cfg(feature = "tokio")]
-pub use error::StartError;
+pub use error::{StartError, TalkError};
 #[cfg(feature = "tokio")]
 pub use handle::{Discovery, MAX_REQUESTS};
 #[cfg(feature = "tokio")]
@@ -90,6 +85,9 @@ pub use metrics::DiscoveryMetrics;
 pub use policy::Families;
 #[cfg(feature = "tokio")]
 pub use socket::MAX_QUEUED;
+pub use stack::{
+    NodeStack, StackConfig, StackCounters, StackDone, StackInput, StackJob, StackOutput,
+};
 pub use target::Target;
 
 #[cfg(all(doctest, feature = "tokio"))]

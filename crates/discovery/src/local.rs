@@ -134,28 +134,6 @@ pub(crate) struct LocalNode {
 }
 
 impl LocalNode {
-    /// A node at a known address, see [`with_config`](Self::with_config).
-    pub(crate) fn new(
-        key: SecretKey,
-        udp: SocketAddr,
-        tcp: u16,
-        entries: BTreeMap<Vec<u8>, Bytes>,
-        stored_seq: Option<u64>,
-        now: UnixTime,
-    ) -> Result<Self, EntryError> {
-        let mut config = LocalConfig::new([None; 2]);
-        let [v4, v6] = &mut config.manual;
-        match Family::of(udp.ip()) {
-            Family::V4 => *v4 = Some(udp),
-            Family::V6 => *v6 = Some(udp),
-        }
-        config.tcp = tcp;
-        config.entries = entries;
-        // Nobody votes on an address given by hand.
-        let mut rng = MachineRng::from_seed([0; 32]);
-        Self::with_config(key, config, stored_seq, now, &mut rng)
-    }
-
     /// A node that was last published with `stored_seq`. The first number is the time in milliseconds, so that a
     /// node that has lost its database, or the last moments of it, still moves forward.
     pub(crate) fn with_config(
@@ -352,17 +330,6 @@ impl LocalNode {
             Family::V6 => &mut self.v6,
         }
     }
-}
-
-/// The address to publish: the one given, else the one listened on, else loopback, as geth does before it knows better.
-pub(crate) fn advertised(listening: SocketAddr, given: Option<IpAddr>) -> SocketAddr {
-    let ip = match (given, listening.ip()) {
-        (Some(ip), _) => ip,
-        (None, IpAddr::V4(ip)) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        (None, IpAddr::V6(ip)) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        (None, ip) => ip,
-    };
-    SocketAddr::new(ip, listening.port())
 }
 
 /// The address in its canonical form, if it is of the family.

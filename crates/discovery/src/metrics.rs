@@ -1,13 +1,23 @@
-//! What the driver counts, as one plain value.
+//! What the service counts, as one plain value.
 
 use crate::core::CoreCounters;
+use crate::stack::StackCounters;
+use crate::v5::{SessionCounters, TalkCounters};
 
 /// Counts since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct DiscoveryMetrics {
-    /// What the machine counted.
+    /// What the machine counted: messages of both protocols.
     pub core: CoreCounters,
+    /// What was counted on the way from a datagram to a message.
+    pub stack: StackCounters,
+    /// What the discv5 sessions counted.
+    pub sessions: SessionCounters,
+    /// discv5 sessions at this moment.
+    pub sessions_held: usize,
+    /// Talk requests of others.
+    pub talk: TalkCounters,
     /// Datagrams read.
     pub datagrams_in: u64,
     /// Bytes in them.
@@ -16,15 +26,11 @@ pub struct DiscoveryMetrics {
     pub datagrams_out: u64,
     /// Bytes in them.
     pub bytes_out: u64,
-    /// Datagrams that are no discv4 packets.
-    pub undecodable: u64,
-    /// discv5 packets for this node, told apart without hashing them and dropped: the service answers discv4 alone.
-    pub not_served: u64,
-    /// Signature checks handed to other threads at this moment, 1024 at most.
+    /// Signature checks and handshakes handed to other threads at this moment, 1024 at most.
     pub checks_under_way: usize,
     /// Packets dropped because that many were.
     pub pool_full: u64,
-    /// Datagrams waiting at this moment for the check of an earlier one from the same source.
+    /// Datagrams waiting at this moment for the work of an earlier one from the same source.
     pub lanes_waiting: usize,
     /// Datagrams dropped because 64 of their source were, or 1024 in all.
     pub lane_full: u64,
@@ -36,4 +42,8 @@ pub struct DiscoveryMetrics {
     pub socket_errors: u64,
     /// Database writes refused because too many were waiting.
     pub database_busy: u64,
+    /// Checks of the clock that have ended, see [`DiscoveryConfig::ntp_server`](crate::DiscoveryConfig::ntp_server).
+    pub clock_checks: u64,
+    /// Milliseconds to add to this host's clock to have the time server's, by the last check that was answered.
+    pub clock_drift_millis: Option<i64>,
 }

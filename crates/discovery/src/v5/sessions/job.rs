@@ -83,6 +83,12 @@ impl HandshakeJob {
         self.peer.addr
     }
 
+    /// Whether it answers a WHOAREYOU, which this node has asked for by sending a packet.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self.work, Work::Answer { .. })
+    }
+
     /// Does the work: some 100 µs of one core.
     #[must_use]
     pub fn run(self) -> HandshakeResult {

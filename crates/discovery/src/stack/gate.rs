@@ -1,0 +1,119 @@
+//! The first check of a datagram, by its source alone: the permitted networks, and how much each network may send.
+//!
+//! ```text
+//!              ┌ asked of within the last seconds, and within its own allowance ──────────────▶ in
+//!  source ─────┤
+//!              └ its IPv6 /48 within the site's allowance ── its /24 or /64 within its own ───▶ in
+//! ```
+//!
+//! A source costs nothing to forge, so a flood in somebody's name uses up his network's allowance. That must not cost this node
+//! the answers it waits for: an address it has asked something of has an allowance of its own, which only somebody who guesses
+//! both address and port can take from. A /48 is looked at before its /64s, or one site would fill the places of 4096 of them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tercet_enode::AddressClass;
+use tercet_machine::{
+    BoundedLru, KeyedState, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TokenBucket,
+};
+
+use crate::core::{Refused, SOURCE_BURST, SOURCE_RATE};
+use crate::policy::Policy;
+
+/// Networks whose rate is kept, and as many IPv6 sites, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
+const MAX_SOURCES: usize = 4096;
+
+/// What one IPv6 /48 may send, in allowances of a /64: as many as a table takes nodes of one /48 in a bucket.
+const SITE: u32 = 4;
+
+/// How long an address keeps its own allowance after it was asked something: longer than any answer is waited for, which is
+/// some reply timeouts of at most a second where nobody set them otherwise.
+const ASKED_LIFETIME: Duration = Duration::from_secs(5);
+
+/// Packets a second an address asked something of may send for long, as much as its whole network otherwise.
+const ASKED_RATE: u32 = SOURCE_RATE;
+
+/// Packets it may send at once: the answer to a question for many distances is up to 86 packets.
+const ASKED_BURST: u32 = 100;
+
+/// Addresses with an allowance of their own, about 150 bytes each; the one asked longest ago goes. Strangers make this node
+/// ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds.
+const MAX_ASKED: usize = 4096;
+
+#[derive(Debug)]
+struct Allowance {
+    until: MonoTime,
+    bucket: TokenBucket,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Gate {
+    policy: Policy,
+    asked: BoundedLru<SocketAddr, Allowance>,
+    sites: RateLimiter<Subnet>,
+    networks: RateLimiter<Subnet>,
+}
+
+impl Gate {
+    pub(super) fn new(policy: Policy, rng: &mut MachineRng) -> Self {
+        Self {
+            policy,
+            asked: BoundedLru::new(MAX_ASKED, KeyedState::new(rng)),
+            sites: RateLimiter::new(
+                Quota::per_second(SITE * SOURCE_RATE, SITE * SOURCE_BURST),
+                MAX_SOURCES,
+            ),
+            networks: RateLimiter::new(Quota::per_second(SOURCE_RATE, SOURCE_BURST), MAX_SOURCES),
+        }
+    }
+
+    /// Whether to look at a datagram from this source. Loopback and LAN addresses have no limit.
+    pub(super) fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
+        let ip = from.ip();
+        if !self.policy.permits(ip) {
+            return Err(Refused::Restricted);
+        }
+        if AddressClass::of(ip).is_lan() || self.is_awaited(now.mono, from) {
+            return Ok(());
+        }
+        let site = ip.is_ipv4() || self.sites.check(now.mono, &Subnet::wide(ip));
+        if site && self.networks.check(now.mono, &Subnet::of(ip)) {
+            Ok(())
+        } else {
+            Err(Refused::Rate)
+        }
+    }
+
+    /// Something is asked of `to`.
+    pub(super) fn on_asked(&mut self, now: Now, to: SocketAddr) {
+        if AddressClass::of(to.ip()).is_lan() {
+            return;
+        }
+        let until = now.mono + ASKED_LIFETIME;
+        if let Some(allowance) = self.asked.get_mut(&to) {
+            allowance.until = until;
+        } else {
+            let bucket = TokenBucket::new(Quota::per_second(ASKED_RATE, ASKED_BURST));
+            self.asked.insert(to, Allowance { until, bucket });
+        }
+    }
+
+    fn is_awaited(&mut self, now: MonoTime, from: SocketAddr) -> bool {
+        // Used means asked, so that the one asked longest ago is the least recently used: no `get`.
+        if self
+            .asked
+            .peek(&from)
+            .is_none_or(|allowance| allowance.until <= now)
+        {
+            return false;
+        }
+        self.asked
+            .get_mut(&from)
+            .is_some_and(|allowance| allowance.bucket.check(now))
+    }
+}
+
+#[cfg(test)]
+mod tests;
