@@ -303,11 +303,11 @@ impl Driver {
 
     fn on_request(&mut self, state: &mut State, request: Request) {
         let now = self.clock.now();
-        // Whoever has gone away wants no reply.
+        // A reply that cannot be sent is one nobody waits for any more.
         match request {
             Request::Run { command, reply } => {
                 if state.ops.len() >= MAX_OPS {
-                    drop(reply.send(Err(RequestError::Busy)));
+                    let _gone = reply.send(Err(RequestError::Busy));
                     return;
                 }
                 let op = OpId(state.next_op);
@@ -323,7 +323,7 @@ impl Driver {
                 };
                 // What is published is seen by whoever has its reply.
                 self.drain(state);
-                drop(reply.send(changed));
+                let _gone = reply.send(changed);
             }
             Request::Register {
                 protocol,
@@ -331,10 +331,10 @@ impl Driver {
                 reply,
             } => {
                 let registered = self.talks.register(protocol, handler.0);
-                drop(reply.send(registered.map_err(Into::into)));
+                let _gone = reply.send(registered.map_err(Into::into));
             }
             Request::Unregister { protocol, reply } => {
-                drop(reply.send(self.talks.unregister(&protocol)));
+                let _gone = reply.send(self.talks.unregister(&protocol));
             }
         }
     }

@@ -180,6 +180,12 @@ impl Discovery {
         *self.metrics.borrow()
     }
 
+    /// What is counted, and its changes.
+    #[must_use]
+    pub fn metrics_watch(&self) -> watch::Receiver<DiscoveryMetrics> {
+        self.metrics.clone()
+    }
+
     /// Pings a node, over the protocol that suits it.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ const PROTOCOL_ID: &[u8; 6] = b"discv5";
 const MIN_V5_PACKET: usize = MASKING_IV + 23 + 24;
 
 /// Knows this node's id, which masks the headers of discv5 packets sent to it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Demux {
     mask: Aes128,
 }

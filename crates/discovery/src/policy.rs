@@ -67,6 +67,15 @@ impl Policy {
             .is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
     }
 
+    /// The node at the address of a family that can be reached, if its record names one where `node` does not.
+    pub(crate) fn reachable(&self, node: Node) -> Node {
+        let mut endpoints = node.endpoints();
+        match endpoints.find(|endpoint| self.families.reach(endpoint.ip)) {
+            Some(endpoint) => node.with_endpoint(endpoint),
+            None => node,
+        }
+    }
+
     /// Whether packets may be sent to a node.
     pub(crate) fn usable(&self, node: &Node) -> Result<(), RequestError> {
         if node.id() == self.own {

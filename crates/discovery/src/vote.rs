@@ -50,8 +50,6 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
     pub(crate) fn of(ip: IpAddr) -> Self {
         if canonical_ip(ip).is_ipv4() {
             Self::V4

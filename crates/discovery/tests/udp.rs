@@ -247,7 +247,7 @@ async fn loopback_sources_are_not_throttled() {
     for _ in 0..2 * tercet_discovery::SOURCE_BURST {
         within(b.ping(a.local_node())).await.unwrap();
     }
-    assert_eq!(a.metrics().core.refused_rate, 0);
+    assert_eq!(a.metrics().stack.refused_rate, 0);
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn junk_is_counted_and_harmless() {
     }
     // Datagrams on loopback keep their order, so after this pong all have been read.
     within(b.ping(a.local_node())).await.unwrap();
-    assert!(a.metrics().undecodable >= 7, "{:?}", a.metrics());
+    assert!(a.metrics().stack.undecodable >= 7, "{:?}", a.metrics());
 }
 
 #[tokio::test]

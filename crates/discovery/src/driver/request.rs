@@ -11,10 +11,10 @@ use crate::error::TalkError;
 use crate::local::EntryError;
 use crate::v5::TalkRequest;
 
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A handler of talk requests behind one type.
-pub(crate) struct TalkHandler(
-    pub(crate) Box<dyn Fn(TalkRequest) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>,
-);
+pub(crate) struct TalkHandler(pub(crate) Box<dyn Fn(TalkRequest) -> Work + Send + Sync>);
 
 impl fmt::Debug for TalkHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -37,8 +37,8 @@ const ASKED_RATE: u32 = SOURCE_RATE;
 /// Packets it may send at once: the answer to a question for many distances is up to 86 packets.
 const ASKED_BURST: u32 = 100;
 
-/// Addresses with an allowance of their own, about 150 bytes each; the one asked longest ago goes. Strangers make this node
-/// ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds.
+/// Addresses with an allowance of their own, about 150 bytes each; the one not asked or heard for longest goes. Strangers make
+/// this node ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds.
 const MAX_ASKED: usize = 4096;
 
 #[derive(Debug)]
@@ -101,17 +101,9 @@ impl Gate {
     }
 
     fn is_awaited(&mut self, now: MonoTime, from: SocketAddr) -> bool {
-        // Used means asked, so that the one asked longest ago is the least recently used: no `get`.
-        if self
-            .asked
-            .peek(&from)
-            .is_none_or(|allowance| allowance.until <= now)
-        {
-            return false;
-        }
         self.asked
             .get_mut(&from)
-            .is_some_and(|allowance| allowance.bucket.check(now))
+            .is_some_and(|allowance| allowance.until > now && allowance.bucket.check(now))
     }
 }
 

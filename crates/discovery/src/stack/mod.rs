@@ -89,6 +89,9 @@ impl NodeStack {
         core.seed = rng.random();
         core.families = Families { v4, v6 };
         let policy = Policy::new(record.id(), core.netrestrict.as_deref(), core.families);
+        for node in &mut core.bootnodes {
+            *node = policy.reachable(node.clone());
+        }
         let sessions = SessionsConfig {
             sessions: config.sessions,
             ..SessionsConfig::new(rng.random())

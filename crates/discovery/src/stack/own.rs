@@ -22,13 +22,13 @@ pub(super) fn local_node(
     rng: &mut MachineRng,
 ) -> Result<LocalNode, EntryError> {
     let local = LocalConfig {
-        listen: config.listen,
         manual: config.advertised,
         tcp: config.tcp_port,
         entries: config.entries.clone(),
         min_voices: config.min_voices,
         // Over discv4 a node is found without a record.
         trials: !config.core.protocols.contains(Protocol::V4),
+        ..LocalConfig::new(config.listen)
     };
     LocalNode::with_config(key, local, stored_seq, now.unix, &mut rng.child("local"))
 }
