@@ -150,8 +150,24 @@ impl Requests {
         ids.map(|(_, request)| *request).min()
     }
 
+    /// Eight random bytes, the first of them not zero: some clients read an id as a number and echo it without leading zeros.
     fn draw(&mut self) -> RequestId {
-        let bytes: [u8; 8] = self.rng.random();
-        RequestId::new(&bytes).unwrap_or_default()
+        let number = self.rng.random::<u64>() | 1 << (u64::BITS - 1);
+        RequestId::new(&number.to_be_bytes()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_survives_being_read_as_a_number() {
+        let mut requests = Requests::new(MachineRng::from_seed([1; 32]));
+        for _ in 0..4096 {
+            let id = requests.draw();
+            assert_eq!(id.as_bytes().len(), 8);
+            assert_ne!(id.as_bytes()[0], 0, "{id:?}");
+        }
     }
 }
