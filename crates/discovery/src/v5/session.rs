@@ -9,6 +9,9 @@
 //!   become proven become current.
 //! - Responses are written under the keys the other side wrote under last, as those it has for certain. Nobody asks about a response
 //!   he cannot read, so that under keys whose handshake was lost none would ever arrive.
+//! - But where this node challenged the other one and then sent a handshake of its own, and the answer to the challenge comes,
+//!   the request in that is answered under the keys of this node's handshake: it reached the other side after that had
+//!   answered, and go-ethereum and @chainsafe/discv5 keep the keys of the last handshake only.
 //! - What was current before is kept to read: former keys until [`FORMER_LIFETIME`] after the new ones are proven; keys of a
 //!   handshake that crossed with another (*rivals*) until the next handshake, because the other side may have chosen them. Of
 //!   rivals, the node with the higher id follows what the other one writes, so that both end with the same.
@@ -96,6 +99,18 @@ impl Standing {
     }
 }
 
+/// Where the handshake of new keys was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// By this node.
+    Here,
+    /// By the other one.
+    There {
+        /// Place of the challenge that it answers in the order of this node's challenges and handshakes.
+        challenged: u64,
+    },
+}
+
 /// Under which circumstances something decrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Read {
@@ -112,29 +127,43 @@ pub(super) struct Session {
     /// This node follows the other one's choice between rivals.
     follows: bool,
     current: KeySet,
+    /// Place of the latest handshake in the order of this node's challenges and handshakes.
+    renewed: u64,
     other: Option<Box<Other>>,
-    /// Whether the other side wrote under the other keys last.
-    heard_other: bool,
+    /// Responses are written under the other keys: the other side wrote under them last, or will.
+    answer_other: bool,
 }
 
 impl Session {
-    pub(super) fn new(local: &NodeId, remote: &NodeId, key: PublicKey, keys: KeySet) -> Self {
+    pub(super) fn new(
+        order: u64,
+        local: &NodeId,
+        remote: &NodeId,
+        key: PublicKey,
+        keys: KeySet,
+    ) -> Self {
         Self {
             mask: Mask::new(remote),
             key,
             follows: local > remote,
             current: keys,
+            renewed: order,
             other: None,
-            heard_other: false,
+            answer_other: false,
         }
     }
 
     /// The keys of another handshake with the same node at the same address.
-    pub(super) fn replace(&mut self, now: MonoTime, keys: KeySet) {
+    pub(super) fn replace(&mut self, now: MonoTime, order: u64, keys: KeySet, begun: Begun) {
         let new_proven = keys.proven;
+        let renewed = std::mem::replace(&mut self.renewed, order);
         let old = std::mem::replace(&mut self.current, keys);
-        // The handshake packet of the other side is itself under the new keys; before it has ours, it has only older ones.
-        self.heard_other = !new_proven;
+        self.answer_other = match begun {
+            // Before the other side has it, it has only older keys.
+            Begun::Here => true,
+            // The request in it is under the new keys, unless ours is on its way and replaces them.
+            Begun::There { challenged } => !old.proven && challenged < renewed,
+        };
         let standing = match (old.proven, new_proven) {
             // Our handshake is under way and the other side's has come.
             (false, true) => Standing::Rival,
@@ -162,7 +191,7 @@ impl Session {
     ) -> Option<(Read, &'a [u8])> {
         let len = message.len().checked_sub(super::crypto::TAG)?;
         if self.current.open.open(nonce, head, message).is_ok() {
-            self.heard_other = false;
+            self.answer_other = false;
             let read = self.on_current_read(now);
             return message.get(..len).map(|plaintext| (read, plaintext));
         }
@@ -177,7 +206,7 @@ impl Session {
         if swaps {
             std::mem::swap(&mut self.current, &mut other.keys);
         }
-        self.heard_other = !swaps;
+        self.answer_other = !swaps;
         let read = if first { Read::FirstProof } else { Read::Known };
         message.get(..len).map(|plaintext| (read, plaintext))
     }
@@ -207,10 +236,16 @@ impl Session {
     /// What a response is written under.
     pub(super) fn answering(&mut self, now: MonoTime) -> (&Mask, &mut KeySet) {
         let keys = match &mut self.other {
-            Some(other) if self.heard_other && !other.standing.is_over(now) => &mut other.keys,
+            Some(other) if self.answer_other && !other.standing.is_over(now) => &mut other.keys,
             _ => &mut self.current,
         };
         (&self.mask, keys)
+    }
+
+    /// As clients do that hold one set of keys.
+    #[cfg(test)]
+    pub(super) fn keep_latest(&mut self) {
+        self.other = None;
     }
 
     #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) struct Challenge {
     pub(super) data: [u8; CHALLENGE_DATA],
     /// The record of the other side, as far as it is known.
     pub(super) known: Option<NodeRecord>,
+    /// Its place in the order of this machine's challenges and handshakes.
+    order: u64,
     tries: u8,
 }
 
@@ -69,10 +71,12 @@ impl Challenges {
         key: PeerKey,
         data: [u8; CHALLENGE_DATA],
         known: Option<NodeRecord>,
+        order: u64,
     ) -> bool {
         let challenge = Challenge {
             data,
             known,
+            order,
             tries: 0,
         };
         if !is_exempt(key.addr.ip()) {
@@ -99,21 +103,17 @@ impl Challenges {
         Some(Ok(challenge))
     }
 
-    /// Takes out the challenge that was met; `false` if it is gone or another stands in its place.
+    /// Takes out the challenge that was met and returns its `order`; `None` if it is gone or another stands in its place.
     pub(super) fn met(
         &mut self,
         now: MonoTime,
         key: &PeerKey,
         data: &[u8; CHALLENGE_DATA],
-    ) -> bool {
-        let same = self
-            .open
-            .get(now, key)
-            .is_some_and(|open| open.data == *data);
-        if same && self.open.remove(key).is_some() {
-            self.release(key);
-        }
-        same
+    ) -> Option<u64> {
+        self.open.get(now, key).filter(|open| open.data == *data)?;
+        let met = self.open.remove(key)?;
+        self.release(key);
+        Some(met.order)
     }
 
     pub(super) fn expire(&mut self, now: MonoTime) {

@@ -39,7 +39,7 @@ use super::packet::{
     CHALLENGE_DATA, Draft, Handshake, Kind, MAX_PACKET, Mask, ORDINARY_OVERHEAD, Packet, WhoAreYou,
     handshake_len, read, unmask,
 };
-use super::session::{KeySet, Read, Session, put_random};
+use super::session::{Begun, KeySet, Read, Session, put_random};
 use super::session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
 
 /// Sessions kept unless configured otherwise; the least recently used goes. Several times what a table holds (17 buckets of
@@ -94,6 +94,8 @@ pub struct Sessions {
     sessions: BoundedLru<PeerKey, Session>,
     challenges: Challenges,
     outboxes: Outboxes,
+    /// Challenges sent and handshakes sent or received so far: what came before what, even where the clock stands still.
+    order: u64,
     counters: SessionCounters,
     out: VecDeque<SessionOutput>,
 }
@@ -110,6 +112,7 @@ impl Sessions {
             outboxes: Outboxes::new(&mut rng.child("outboxes")),
             sessions: BoundedLru::new(config.sessions, state),
             rng: rng.child("packets"),
+            order: 0,
             counters: SessionCounters::default(),
             out: VecDeque::new(),
             key,
@@ -299,7 +302,8 @@ impl Sessions {
         let Ok(data) = draft.head().try_into() else {
             return Err(SessionDrop::BadHeader);
         };
-        if self.challenges.insert(now, peer, data, known) {
+        let order = self.next_order();
+        if self.challenges.insert(now, peer, data, known, order) {
             self.counters.count(SessionDrop::Evicted);
         }
         self.counters.challenges += 1;
@@ -355,10 +359,10 @@ impl Sessions {
         challenge: &[u8; CHALLENGE_DATA],
         checked: Checked,
     ) -> Result<(), SessionDrop> {
-        if !self.challenges.met(now, &peer, challenge) {
-            return Err(SessionDrop::Superseded);
-        }
-        self.install(now, peer, checked.record.public_key(), checked.keys);
+        let challenged = self.challenges.met(now, &peer, challenge);
+        let challenged = challenged.ok_or(SessionDrop::Superseded)?;
+        let begun = Begun::There { challenged };
+        self.install(now, peer, checked.record.public_key(), checked.keys, begun);
         self.counters.inbound += 1;
         self.established(peer, Some(checked.record), true);
         self.outboxes.abandon(now, &peer);
@@ -389,7 +393,7 @@ impl Sessions {
         };
         let room = MAX_PACKET - handshake_len(own.len(), 0);
         let plaintext = outbox.carry(room);
-        self.install(now, peer, answered.key, answered.keys);
+        self.install(now, peer, answered.key, answered.keys, Begun::Here);
         // A TALKREQ may be too long to go beside a record: a ping of our own takes its place, whose pong nobody waits for.
         let plaintext = plaintext.unwrap_or_else(|| self.filler());
         let handshake = Handshake {
@@ -427,14 +431,27 @@ impl Sessions {
         encode(&ping)
     }
 
-    fn install(&mut self, now: MonoTime, peer: PeerKey, key: PublicKey, keys: KeySet) {
+    fn install(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+        key: PublicKey,
+        keys: KeySet,
+        begun: Begun,
+    ) {
+        let order = self.next_order();
         match self.sessions.get_mut(&peer) {
-            Some(session) => session.replace(now, keys),
+            Some(session) => session.replace(now, order, keys, begun),
             None => {
-                let session = Session::new(&self.key.node_id(), &peer.id, key, keys);
+                let session = Session::new(order, &self.key.node_id(), &peer.id, key, keys);
                 self.sessions.insert(peer, session);
             }
         }
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.order += 1;
+        self.order
     }
 
     fn established(&mut self, peer: PeerKey, record: Option<NodeRecord>, inbound: bool) {
