@@ -20,6 +20,7 @@ mod eth;
 mod interop;
 mod knot;
 mod node;
+pub mod peer;
 mod workspace;
 
 pub use chain::LiveChain;
@@ -27,5 +28,7 @@ pub use child::{Child, LIMIT};
 pub use eth::EthNode;
 pub use interop::{go_peer, js_peer};
 pub use knot::knot;
-pub use node::{any_port, discovery, discovery_at, key, node, until_live};
+pub use node::{
+    any_port, discovery, discovery_at, discovery_over, key, node, until_entry, until_live,
+};
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

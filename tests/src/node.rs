@@ -1,13 +1,17 @@
 //! Our own discovery node on a loopback port, and waiting for what its table holds.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_discovery::{Discovery, DiscoveryConfig, EntrySnapshot, Protocol, Protocols};
 use tercet_enode::{Node, NodeId, SecretKey};
 use tercet_machine::MachineRng;
 use tercet_nodedb::NodeDb;
 
 use crate::child::LIMIT;
+
+/// Long, so that a busy machine is no reason to fail.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The key made from `seed`.
 pub fn key(seed: u8) -> SecretKey {
@@ -33,8 +37,21 @@ pub async fn discovery(key: &SecretKey, bootnodes: Vec<Node>) -> Discovery {
 
 /// The same on a certain port.
 pub async fn discovery_at(listen: SocketAddr, key: &SecretKey, bootnodes: Vec<Node>) -> Discovery {
+    discovery_over(Protocols::ALL, listen, key, bootnodes).await
+}
+
+/// The same with these protocols only.
+pub async fn discovery_over(
+    protocols: Protocols,
+    listen: SocketAddr,
+    key: &SecretKey,
+    bootnodes: Vec<Node>,
+) -> Discovery {
     let config = DiscoveryConfig::builder()
         .listen(listen)
+        .v4(protocols.contains(Protocol::V4))
+        .v5(protocols.contains(Protocol::V5))
+        .v5_reply_timeout(REPLY_TIMEOUT)
         .tcp_port(30_303)
         .bootnodes(bootnodes)
         .build()
@@ -48,11 +65,23 @@ pub async fn discovery_at(listen: SocketAddr, key: &SecretKey, bootnodes: Vec<No
 /// # Panics
 /// After [`LIMIT`].
 pub async fn until_live(discovery: &Discovery, id: NodeId) {
+    until_entry(discovery, id, |entry| entry.live).await;
+}
+
+/// Waits until the table holds the node and `fits` likes the entry.
+///
+/// # Panics
+/// After [`LIMIT`].
+pub async fn until_entry(discovery: &Discovery, id: NodeId, fits: impl Fn(&EntrySnapshot) -> bool) {
     let mut table = discovery.table_watch();
-    let live = table.wait_for(|table| table.get(&id).is_some_and(|entry| entry.live));
-    match tokio::time::timeout(LIMIT, live).await {
+    let there = table.wait_for(|table| table.get(&id).is_some_and(&fits));
+    match tokio::time::timeout(LIMIT, there).await {
         Ok(Ok(_)) => {}
-        Ok(Err(_)) => panic!("discovery ended before {id} was live"),
-        Err(_) => panic!("{id} never became live in {:?}", discovery.table()),
+        Ok(Err(_)) => panic!("discovery ended before {id} was as it should be"),
+        Err(_) => panic!(
+            "{id} never became what it should be in {:?}\n{:?}",
+            discovery.table(),
+            discovery.metrics()
+        ),
     }
 }

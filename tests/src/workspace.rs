@@ -14,7 +14,7 @@ pub fn workspace_dir() -> &'static Path {
 }
 
 /// The folder that the running test was built into: `target/debug` or its like.
-fn profile_dir() -> PathBuf {
+pub(crate) fn profile_dir() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let deps = test.parent().expect("a folder");
     deps.parent().expect("deps lies in a folder").to_owned()

@@ -37,8 +37,9 @@ import (
 
 // Config is the program's argument.
 type Config struct {
-	Bootnodes []string // enode URLs the discovery table starts from
-	Eth       *Chain   // the chain that eth/69 speaks of; without it eth is not offered
+	Bootnodes []string   // enode URLs the discovery table starts from
+	Eth       *Chain     // the chain that eth/69 speaks of; without it eth is not offered
+	Discovery *Discovery // only this, if it is there: see discovery.go
 }
 
 // Command is one line of standard input.
@@ -88,6 +89,9 @@ func run() error {
 	var config Config
 	if err := json.Unmarshal([]byte(os.Args[1]), &config); err != nil {
 		return err
+	}
+	if config.Discovery != nil {
+		return config.Discovery.run()
 	}
 	peers := newPeers()
 	server, err := start(config, peers)

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bufio"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/p2p/discover"
+	"github.com/ethereum/go-ethereum/p2p/enode"
+	"github.com/ethereum/go-ethereum/p2p/enr"
+)
+
+// Fast, so that a table knows soon who is alive: only those are told to others.
+const checkInterval = 100 * time.Millisecond
+
+// Long, so that a busy machine is no reason to fail.
+const replyTimeout = 5 * time.Second
+
+// How often the table is looked at by "await": go-ethereum tells nobody of a check.
+const tableInterval = 20 * time.Millisecond
+
+// Discovery is the configuration of a node that only discovers, over discv5,
+// discv4 or both on one socket, as geth's own server composes them. It speaks the
+// line protocol that tests/src/peer.rs describes.
+type Discovery struct {
+	Key       string // secret key, 64 hex digits
+	Port      uint16 // 0: any
+	Protocols []string
+	Bootnodes []string
+}
+
+// Call is one line of standard input.
+type Call struct {
+	Call      uint64
+	Cmd       string
+	Over      string
+	Node      string
+	Distances []uint
+	Protocol  string
+	Payload   string
+	Target    string
+	Seq       uint64
+	Name      string
+	Value     string
+}
+
+type discoverer struct {
+	local *enode.LocalNode
+	v4    *discover.UDPv4
+	v5    *discover.UDPv5
+}
+
+func (d Discovery) run() error {
+	node, err := d.start()
+	if err != nil {
+		return err
+	}
+	say("up", map[string]any{"enr": node.local.Node().String(), "enode": node.local.Node().URLv4()})
+	input := bufio.NewScanner(os.Stdin)
+	input.Buffer(nil, 1<<20)
+	for input.Scan() {
+		var call Call
+		if err := json.Unmarshal(input.Bytes(), &call); err != nil {
+			return err
+		}
+		// Each in its own goroutine: a lookup must not hold up a ping.
+		go func() {
+			answer, err := node.handle(call)
+			if err != nil {
+				say("failed", map[string]any{"call": call.Call, "message": err.Error()})
+				return
+			}
+			answer["call"] = call.Call
+			say("done", answer)
+		}()
+	}
+	return input.Err()
+}
+
+func (d Discovery) start() (*discoverer, error) {
+	key, err := crypto.HexToECDSA(d.Key)
+	if err != nil {
+		return nil, err
+	}
+	config := discover.Config{
+		PrivateKey: key, PingInterval: checkInterval, V5RespTimeout: replyTimeout,
+	}
+	for _, text := range d.Bootnodes {
+		node, err := enode.Parse(enode.ValidSchemes, text)
+		if err != nil {
+			return nil, err
+		}
+		config.Bootnodes = append(config.Bootnodes, node)
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, d.Port)))
+	if err != nil {
+		return nil, err
+	}
+	db, err := enode.OpenDB("")
+	if err != nil {
+		return nil, err
+	}
+	node := &discoverer{local: enode.NewLocalNode(db, key)}
+	node.local.SetStaticIP(loopback.AsSlice())
+	node.local.SetFallbackUDP(conn.LocalAddr().(*net.UDPAddr).Port)
+
+	// What discv4 cannot read is discv5's.
+	var v5conn discover.UDPConn = conn
+	for _, protocol := range d.Protocols {
+		switch protocol {
+		case "v4":
+			v4config := config
+			shared := &discover.SharedUDPConn{UDPConn: conn, Unhandled: make(chan discover.ReadPacket, 100)}
+			v4config.Unhandled, v5conn = shared.Unhandled, shared
+			if node.v4, err = discover.ListenV4(conn, node.local, v4config); err != nil {
+				return nil, err
+			}
+		case "v5":
+			if node.v5, err = discover.ListenV5(v5conn, node.local, config); err != nil {
+				return nil, err
+			}
+			node.v5.RegisterTalkHandler("tercet", answerTalk)
+		default:
+			return nil, fmt.Errorf("no such protocol: %q", protocol)
+		}
+	}
+	return node, nil
+}
+
+// answerTalk says who asked, and what.
+func answerTalk(from *enode.Node, _ *net.UDPAddr, request []byte) []byte {
+	say("talked", map[string]any{"from": from.ID(), "payload": hex.EncodeToString(request)})
+	return append(from.ID().Bytes(), request...)
+}
+
+type answer = map[string]any
+
+func (d *discoverer) handle(call Call) (answer, error) {
+	switch call.Cmd {
+	case "self":
+		return answer{"enr": d.local.Node().String()}, nil
+	case "set":
+		value, err := hex.DecodeString(call.Value)
+		if err != nil {
+			return nil, err
+		}
+		d.local.Set(enr.WithEntry(call.Name, value))
+		return answer{"enr": d.local.Node().String()}, nil
+	case "table":
+		return answer{"nodes": d.table(call.Over)}, nil
+	case "await":
+		for !d.live(call) {
+			time.Sleep(tableInterval)
+		}
+		return answer{}, nil
+	case "lookup":
+		return d.lookup(call)
+	}
+	node, err := enode.Parse(enode.ValidSchemes, call.Node)
+	if err != nil {
+		return nil, err
+	}
+	if call.Over == "v4" {
+		return d.handleV4(call, node)
+	}
+	switch call.Cmd {
+	case "add":
+		d.v5.AddKnownNode(node)
+		return answer{}, nil
+	case "ping":
+		pong, err := d.v5.Ping(node)
+		if err != nil {
+			return nil, err
+		}
+		return answer{"seq": pong.ENRSeq, "ip": pong.ToIP.String(), "port": pong.ToPort}, nil
+	case "findnode":
+		nodes, err := d.v5.Findnode(node, call.Distances)
+		return records(nodes), err
+	case "talk":
+		payload, err := hex.DecodeString(call.Payload)
+		if err != nil {
+			return nil, err
+		}
+		response, err := d.v5.TalkRequest(node, call.Protocol, payload)
+		return answer{"payload": hex.EncodeToString(response)}, err
+	}
+	return nil, fmt.Errorf("no such command: %q", call.Cmd)
+}
+
+func (d *discoverer) handleV4(call Call, node *enode.Node) (answer, error) {
+	switch call.Cmd {
+	case "ping":
+		pong, err := d.v4.Ping(node)
+		if err != nil {
+			return nil, err
+		}
+		return answer{"seq": pong.ENRSeq, "ip": pong.To.IP.String(), "port": pong.To.UDP}, nil
+	case "record":
+		record, err := d.v4.RequestENR(node)
+		return records([]*enode.Node{record}), err
+	}
+	return nil, fmt.Errorf("no such command over discv4: %q", call.Cmd)
+}
+
+// lookup asks for a node id over discv5 and for a public key over discv4.
+func (d *discoverer) lookup(call Call) (answer, error) {
+	if call.Over == "v4" {
+		key, err := parseKey(call.Target)
+		if err != nil {
+			return nil, err
+		}
+		return records(d.v4.LookupPubkey(key)), nil
+	}
+	target, err := enode.ParseID(call.Target)
+	if err != nil {
+		return nil, err
+	}
+	if d.v5 == nil {
+		return nil, errors.New("discv5 is off")
+	}
+	return records(d.v5.Lookup(target)), nil
+}
+
+func (d *discoverer) buckets(over string) [][]discover.BucketNode {
+	if over == "v4" {
+		return d.v4.TableBuckets()
+	}
+	return d.v5.Nodes()
+}
+
+func (d *discoverer) table(over string) []answer {
+	nodes := []answer{}
+	for _, bucket := range d.buckets(over) {
+		for _, entry := range bucket {
+			nodes = append(nodes, answer{"id": entry.Node.ID(), "live": entry.Live})
+		}
+	}
+	return nodes
+}
+
+func (d *discoverer) live(call Call) bool {
+	for _, bucket := range d.buckets(call.Over) {
+		for _, entry := range bucket {
+			if entry.Node.ID().String() == call.Target && entry.Live && entry.Node.Seq() >= call.Seq {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func records(nodes []*enode.Node) answer {
+	texts, ids := []string{}, []enode.ID{}
+	for _, node := range nodes {
+		if node != nil {
+			texts, ids = append(texts, node.String()), append(ids, node.ID())
+		}
+	}
+	return answer{"nodes": texts, "ids": ids}
+}

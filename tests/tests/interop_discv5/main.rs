@@ -1,0 +1,81 @@
+//! Live against three independent implementations of discv5: go-ethereum, @chainsafe/discv5 and the `discv5` crate.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and is a driver"
+)]
+
+mod network;
+mod service;
+mod sessions;
+mod wire;
+
+/// Each test with each client.
+macro_rules! with_each_client {
+    (@client $name:ident, $client:ident: $($module:ident: $($test:ident),+;)+) => {
+        mod $name {
+            use tercet_tests::peer::Client::$client;
+            $($(with_each_client!(@test $module, $test, $client);)+)+
+        }
+    };
+    (@test sessions, $test:ident, $client:ident) => {
+        #[test]
+        fn $test() {
+            crate::sessions::$test($client);
+        }
+    };
+    (@test service, $test:ident, $client:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            crate::service::$test($client).await;
+        }
+    };
+    ($($list:tt)*) => {
+        with_each_client!(@client go, Go: $($list)*);
+        with_each_client!(@client js, Js: $($list)*);
+        with_each_client!(@client rust, Rust: $($list)*);
+    };
+}
+
+with_each_client!(
+    sessions:
+        we_begin,
+        they_begin,
+        a_request_id_is_echoed,
+        we_lose_the_session,
+        they_lose_the_session,
+        both_begin_at_once,
+        a_new_record_is_fetched;
+    service:
+        every_request_in_both_directions,
+        a_session_lost_by_either_is_made_again,
+        a_changed_record_is_noticed;
+);
+
+mod everybody_finds_everybody {
+    use crate::network::{Kind, every_node_finds_every_other};
+    use tercet_tests::peer::Client;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn around_tercet() {
+        every_node_finds_every_other(Kind::Tercet).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn around_go() {
+        every_node_finds_every_other(Kind::Other(Client::GoBoth)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn around_js() {
+        every_node_finds_every_other(Kind::Other(Client::Js)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn around_rust() {
+        every_node_finds_every_other(Kind::Other(Client::Rust)).await;
+    }
+}

@@ -1,0 +1,157 @@
+//! One network of all clients and both protocols around one node that all others begin with: every node finds every other that
+//! speaks a protocol of its own, and then has it in its table.
+//!
+//! Nothing is left to timers: the one in the middle tells only of whom it has checked, so that is waited for, and then each
+//! node looks up each other one, once.
+
+use tercet_discovery::{Discovery, Protocol, Protocols};
+use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
+use tercet_tests::peer::{Client, Peer};
+use tercet_tests::{any_port, discovery_over, key, until_entry};
+
+/// What a member is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Ours.
+    Tercet,
+    /// Ours with one protocol.
+    TercetOver(Protocol),
+    /// Another implementation.
+    Other(Client),
+}
+
+const MEMBERS: [Kind; 8] = [
+    Kind::Tercet,
+    Kind::TercetOver(Protocol::V5),
+    Kind::TercetOver(Protocol::V4),
+    Kind::Other(Client::Go),
+    Kind::Other(Client::GoBoth),
+    Kind::Other(Client::GoV4),
+    Kind::Other(Client::Js),
+    Kind::Other(Client::Rust),
+];
+
+enum Member {
+    Ours(Discovery, Protocols),
+    Theirs(Peer),
+}
+
+impl Member {
+    async fn start(kind: Kind, key: &SecretKey, first: Option<&NodeRecord>) -> Option<Self> {
+        let protocols = match kind {
+            Kind::Other(client) => {
+                return Peer::start(client, key, first.map_or(&[], std::slice::from_ref))
+                    .map(Self::Theirs);
+            }
+            Kind::Tercet => Protocols::ALL,
+            Kind::TercetOver(protocol) => Protocols::from(protocol),
+        };
+        let first = first.cloned().and_then(Node::from_record);
+        let bootnodes = first.into_iter().collect();
+        let ours = discovery_over(protocols, any_port(), key, bootnodes).await;
+        Some(Self::Ours(ours, protocols))
+    }
+
+    fn record(&self) -> NodeRecord {
+        match self {
+            Self::Ours(ours, _) => ours.local_record(),
+            Self::Theirs(peer) => peer.record().clone(),
+        }
+    }
+
+    fn speaks(&self, protocol: Protocol) -> bool {
+        match self {
+            Self::Ours(_, protocols) => protocols.contains(protocol),
+            Self::Theirs(peer) => peer.speaks(protocol),
+        }
+    }
+
+    /// Makes itself known to the first node. Not all clients do so by themselves.
+    async fn greet(&mut self, first: &NodeRecord) {
+        match self {
+            Self::Ours(ours, _) => {
+                let node = Node::from_record(first.clone()).unwrap();
+                ours.ping(node).await.unwrap();
+            }
+            Self::Theirs(peer) if peer.speaks(Protocol::V5) => {
+                peer.ping(first).unwrap();
+            }
+            // Its first refresh asks its bootnodes.
+            Self::Theirs(_) => {}
+        }
+    }
+
+    async fn await_live(&mut self, node: &NodeRecord, over: Protocol) {
+        match self {
+            Self::Ours(ours, _) => {
+                until_entry(ours, node.id(), |entry| entry.protocols.contains(over)).await;
+            }
+            Self::Theirs(peer) => peer.await_live(node, over),
+        }
+    }
+
+    async fn lookup(&mut self, node: &NodeRecord, over: Protocol) -> Vec<NodeId> {
+        match self {
+            Self::Ours(ours, _) => {
+                let found = ours.lookup(node.public_key()).await.unwrap();
+                found.iter().map(Node::id).collect()
+            }
+            Self::Theirs(peer) => peer.lookup(node, over),
+        }
+    }
+}
+
+/// A protocol that both speak.
+fn common(one: &Member, other: &Member) -> Option<Protocol> {
+    let both = |&protocol: &Protocol| one.speaks(protocol) && other.speaks(protocol);
+    [Protocol::V5, Protocol::V4].into_iter().find(both)
+}
+
+/// All members, the first of them of the kind `first`; without those that it has no protocol in common with.
+async fn network(first: Kind) -> Option<Vec<Member>> {
+    let kinds = MEMBERS.into_iter().filter(|&kind| kind != first);
+    let middle = Member::start(first, &key(80), None).await?;
+    let begin = middle.record();
+    let mut members = vec![middle];
+    for (kind, seed) in kinds.zip(81..) {
+        let mut member = Member::start(kind, &key(seed), Some(&begin)).await?;
+        let Some(over) = common(&members[0], &member) else {
+            continue;
+        };
+        member.greet(&begin).await;
+        let record = member.record();
+        members[0].await_live(&record, over).await;
+        members.push(member);
+    }
+    Some(members)
+}
+
+pub(crate) async fn every_node_finds_every_other(first: Kind) {
+    let Some(mut members) = network(first).await else {
+        return;
+    };
+    let pairs: Vec<_> = (0..members.len())
+        .flat_map(|one| (0..members.len()).map(move |other| (one, other)))
+        .filter(|(one, other)| one != other)
+        .filter_map(|(one, other)| {
+            common(&members[one], &members[other]).map(|over| (one, other, over))
+        })
+        .collect();
+    for &(one, other, over) in &pairs {
+        let wanted = members[other].record();
+        let found = members[one].lookup(&wanted, over).await;
+        assert!(
+            found.contains(&wanted.id()),
+            "{one} looks for {other}: {found:?}"
+        );
+    }
+    for &(one, other, over) in &pairs {
+        let wanted = members[other].record();
+        members[one].await_live(&wanted, over).await;
+    }
+    for member in &members {
+        if let Member::Ours(ours, _) = member {
+            ours.shutdown().await;
+        }
+    }
+}
