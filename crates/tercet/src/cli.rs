@@ -13,9 +13,13 @@ use crate::cmd::dns::DnsCommand;
 use crate::cmd::enr::EnrCommand;
 use crate::cmd::hello::HelloArgs;
 use crate::cmd::key::KeyCommand;
+use crate::cmd::listen::ListenArgs;
+use crate::cmd::lookup::LookupArgs;
 use crate::cmd::node::NodeArgs;
 use crate::cmd::nodeset::NodesetCommand;
 use crate::cmd::ping::PingArgs;
+use crate::cmd::requestenr::RequestEnrArgs;
+use crate::cmd::resolve::ResolveArgs;
 use crate::cmd::status::StatusArgs;
 use crate::error::EXIT_BAD_INPUT;
 
@@ -30,6 +34,7 @@ use crate::error::EXIT_BAD_INPUT;
   tercet key generate ./nodekey             a new node key
   tercet enr decode enr:-IS4...             what a record says, and whether its signature holds
   tercet status enode://KEY@10.3.58.6:30303 the chain a peer serves
+  tercet listen --addr :30301               a boot node; shows its table as it fills
 
 Exit codes: 0 success, 1 it failed (unreachable, refused, incomplete), 2 bad input."
 )]
@@ -37,7 +42,7 @@ pub(crate) struct Cli {
     /// Print results as JSON: one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Log lines on stderr: 0 none, 1 errors, 2 warnings, 3 information, 4 debugging, 5 everything [default: 3 for node, else 2]
+    /// Log lines on stderr: 0 none, 1 errors, 2 warnings, 3 information, 4 debugging, 5 everything [default: 3 for node and listen, else 2]
     #[arg(long, global = true, value_name = "0..5", value_parser = clap::value_parser!(u8).range(0..=5))]
     pub(crate) verbosity: Option<u8>,
     #[command(subcommand)]
@@ -64,8 +69,16 @@ pub(crate) enum Command {
     /// Fetch, sign and publish lists of nodes in DNS
     #[command(subcommand)]
     Dns(DnsCommand),
-    /// Ping a node over UDP (discv4)
-    Ping(PingArgs),
+    /// Run a node that takes part in discovery only (a boot node) and watch its table fill
+    Listen(Box<ListenArgs>),
+    /// Ping a node over discv4 or discv5
+    Ping(Box<PingArgs>),
+    /// Fetch a node's record from the node itself
+    Requestenr(Box<RequestEnrArgs>),
+    /// Find out where a node is now and what its newest record says
+    Resolve(Box<ResolveArgs>),
+    /// Find the nodes closest to a place in the id space
+    Lookup(Box<LookupArgs>),
     /// Do the RLPx handshake with a node and print its Hello
     Hello(HelloArgs),
     /// Connect to a node and print its eth Status
@@ -73,9 +86,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// geth's 3 for the long-running node; the other commands say what matters on stdout.
+    /// geth's 3 for the long-running nodes; the other commands say what matters on stdout.
     pub(crate) fn default_verbosity(&self) -> u8 {
-        if matches!(self, Self::Node(_)) { 3 } else { 2 }
+        if matches!(self, Self::Node(_) | Self::Listen(_)) {
+            3
+        } else {
+            2
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tercet_discovery::dns::DnsStartError;
 use tercet_rlpx::{
     DisconnectError, DisconnectReason, HandshakeError, HelloError, QueueError, StreamError,
 };
@@ -140,12 +141,32 @@ pub(crate) enum CliError {
     /// Discovery did not start.
     #[error(transparent)]
     Discovery(tercet_discovery::StartError),
-    /// A Ping was not answered.
+    /// A node was asked over discovery in vain.
     #[error("{address}")]
-    Ping {
+    Asked {
         address: SocketAddr,
         source: tercet_discovery::RequestError,
     },
+    /// A search that nobody can be asked in.
+    #[error(
+        "nobody to ask: give --bootnodes NODE,... or --network NAME, or a --nodedb that knows nodes"
+    )]
+    NoStart,
+    /// A node id is no use to discv4.
+    #[error("discv4 is asked for public keys, not for node ids: name the node's public key")]
+    IdOverV4,
+    /// A lookup could not be made.
+    #[error("the lookup failed")]
+    LookupFailed(#[source] tercet_discovery::RequestError),
+    /// Nobody knows the node.
+    #[error("nobody who was asked knows where {id} is")]
+    NotFound { id: tercet_enode::NodeId },
+    /// The lists of nodes in DNS cannot be followed.
+    #[error("--discovery.dns")]
+    DnsStart(#[source] tercet_discovery::dns::DnsStartError),
+    /// A source of nodes was not taken.
+    #[error("--discovery.dns")]
+    Source(#[source] tercet_server::SourceError),
     /// The server settings cannot be used.
     #[error("settings")]
     ServerConfig(#[source] tercet_server::ConfigError),
@@ -222,6 +243,9 @@ impl CliError {
             )
             | Self::OptionsFile(_)
             | Self::NobodyToAsk
+            | Self::NoStart
+            | Self::IdOverV4
+            | Self::DnsStart(DnsStartError::TooManyLists { .. })
             | Self::NodeSet(
                 NodeSetError::Read { .. }
                 | NodeSetError::Json { .. }

@@ -8,6 +8,7 @@ mod cmd;
 mod crawl;
 mod descriptors;
 mod error;
+mod events;
 mod keyfile;
 mod log;
 mod nodeset;
@@ -53,7 +54,11 @@ fn run(command: Command, output: Output, progress: &MultiProgress) -> Result<(),
         Command::Crawl(args) => block_on(cmd::crawl::run(*args, output, progress)),
         Command::Dns(command) => block_on(cmd::dns::run(command, output, progress)),
         Command::Nodeset(command) => cmd::nodeset::run(command, output),
-        Command::Ping(args) => block_on(cmd::ping::run(args, output)),
+        Command::Listen(args) => block_on(cmd::listen::run(*args, output, progress)),
+        Command::Ping(args) => block_on(cmd::ping::run(*args, output)),
+        Command::Requestenr(args) => block_on(cmd::requestenr::run(*args, output)),
+        Command::Resolve(args) => block_on(cmd::resolve::run(*args, output)),
+        Command::Lookup(args) => block_on(cmd::lookup::run(*args, output)),
         Command::Hello(args) => block_on(cmd::hello::run(args, output)),
         Command::Status(args) => block_on(cmd::status::run(args, output)),
         Command::Node(args) => block_on(cmd::node::run(*args, output)),

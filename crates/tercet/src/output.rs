@@ -18,6 +18,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether results are printed as JSON.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints one result: `value` as one line of JSON, or what `text` makes of it.
     pub(crate) fn print<T: Serialize>(
         self,

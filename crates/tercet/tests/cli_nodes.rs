@@ -32,8 +32,14 @@ fn a_mistyped_node_is_one_line_that_says_where() {
         ("enr:".to_owned(), "record"),
         ("enr:-IS4Q".to_owned(), "record"),
     ];
-    for command in ["ping", "hello", "status"] {
+    for command in ["ping", "requestenr", "resolve", "hello", "status"] {
         for (node, part) in &cases {
+            // A word that looks like no node could be a key or an id there.
+            let part = if command == "resolve" && !node.starts_with("en") {
+                "64 hex digits"
+            } else {
+                part
+            };
             bad_input(&[command, node], part);
         }
         bad_input(&[command], "NODE");
@@ -43,9 +49,12 @@ fn a_mistyped_node_is_one_line_that_says_where() {
 #[test]
 fn a_node_that_cannot_be_asked_is_refused_before_asking() {
     let nowhere = format!("enode://{PUBLIC}");
-    for command in ["ping", "hello", "status"] {
+    for command in ["ping", "requestenr", "hello", "status"] {
         bad_input(&[command, &nowhere], "no IP address");
     }
+    bad_input(&["resolve", &nowhere], "--bootnodes");
+    bad_input(&["resolve", PUBLIC], "--bootnodes");
+    bad_input(&["lookup"], "--bootnodes");
     bad_input(
         &[
             "hello",
@@ -53,13 +62,10 @@ fn a_node_that_cannot_be_asked_is_refused_before_asking() {
         ],
         "no TCP port",
     );
-    bad_input(
-        &[
-            "ping",
-            &format!("enode://{PUBLIC}@127.0.0.1:30303?discport=0"),
-        ],
-        "no UDP port",
-    );
+    let deaf = format!("enode://{PUBLIC}@127.0.0.1:30303?discport=0");
+    for command in ["ping", "requestenr"] {
+        bad_input(&[command, &deaf], "no UDP port");
+    }
 }
 
 #[test]
@@ -77,10 +83,35 @@ fn mistyped_node_options_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let datadir = folder.path().to_str().unwrap();
     let good = format!("enode://{PUBLIC}@127.0.0.1:30303");
+    let lists: Vec<String> = (0..17)
+        .map(|n| {
+            format!("enrtree://AM5FCQLWIZX2QFPNJAP7VUERCCRNGRHWZG3YYHIUV7BVDQ5FDPRT2@l{n}.org")
+        })
+        .collect();
+    let lists = lists.join(",");
     let cases: &[(&[&str], &str)] = &[
         (&["--prot", "1"], "--prot"),
         (&["--port", "65536"], "65536"),
         (&["--discovery.port", "x"], "--discovery.port"),
+        (&["--discovery.v4=perhaps"], "perhaps"),
+        (
+            &["--discovery.v4=false", "--discovery.v5=false"],
+            "switched off",
+        ),
+        (&["--discovery.addr6", "127.0.0.1"], "--discovery.addr6"),
+        (&["--addr", "::1", "--discovery.addr6", "::1"], "listen-v6"),
+        (
+            &["--discovery.dns", "enrtree://AAAA@x"],
+            "number 1 in the list",
+        ),
+        (&["--discovery.dns", &lists], "at most"),
+        (
+            &["--discovery.nameserver", "1.1.1.1,dns"],
+            "number 2 in the list",
+        ),
+        (&["--discovery.ntp", "a b"], "--discovery.ntp"),
+        (&["--nat", "extip:1.2.3.4,1.2.3.5"], "one family"),
+        (&["--nat", "extip:1.2.3.4,::5"], "not listened on"),
         (
             &["--bootnodes", &format!("{good},enode://12@1.2.3.4:5")],
             "number 2 in the list",
@@ -104,6 +135,46 @@ fn mistyped_node_options_are_named() {
         let all = [&["node", "--datadir", datadir][..], *args].concat();
         bad_input(&all, part);
     }
+}
+
+#[test]
+fn mistyped_discovery_options_are_named() {
+    let good = format!("enode://{PUBLIC}@127.0.0.1:30303");
+    let cases: &[(&[&str], &str)] = &[
+        (&["--v6"], "--v6"),
+        (
+            &["--bootnodes", "enode://12@1.2.3.4:5"],
+            "number 1 in the list",
+        ),
+        (&["--network", "ropsten"], "mainnet"),
+        (&["--addr", "localhost"], "IP:PORT"),
+        (&["--addr", "[::1]:0", "--ipv6"], "listen-v6"),
+        (&["--extaddr", "1.2.3.4,1.2.3.5"], "one family"),
+        (
+            &["--extaddr", "::5", "--addr", "127.0.0.1:0"],
+            "not listened on",
+        ),
+        (&["--netrestrict", "10.0.0.0/33"], "--netrestrict"),
+        (&["--ntp", "a b"], "--ntp"),
+        (&["--nodekeyhex", "12"], "nodekeyhex"),
+        (&["--nodekeyhex", KEY, "--nodekey", "file"], "--nodekey"),
+        (&["--nodekey", "/no/such/file"], "/no/such/file"),
+    ];
+    for (args, part) in cases {
+        for command in [
+            &["listen"][..],
+            &["ping", &good],
+            &["requestenr", &good],
+            &["resolve", &good],
+            &["lookup"],
+        ] {
+            bad_input(&[command, *args].concat(), part);
+        }
+    }
+    bad_input(&["lookup", "here"], "64 hex digits");
+    bad_input(&["lookup", &"ab".repeat(32), "--v4"], "public key");
+    bad_input(&["lookup", &"00".repeat(64)], "curve");
+    bad_input(&["listen", "here"], "here");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use tercet_machine::{Clock, Machine as _};
 use tercet_nodedb::NodeDb;
 use tokio::time::{Instant, sleep_until};
 
+use super::discover::any_port_towards;
 use super::node::options::List;
-use super::ping::any_port_towards;
 use crate::bootnodes;
 use crate::crawl::{Crawl, CrawlInput, CrawlOutput, Progress};
 use crate::error::CliError;

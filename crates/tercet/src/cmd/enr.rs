@@ -123,9 +123,10 @@ impl FromStr for EntryArg {
     }
 }
 
+/// A record in words.
 #[derive(Debug, Serialize)]
-struct RecordReport {
-    enr: String,
+pub(super) struct RecordReport {
+    pub(super) enr: String,
     id: String,
     seq: u64,
     size: usize,
@@ -136,7 +137,7 @@ struct RecordReport {
 }
 
 impl RecordReport {
-    fn new(record: &NodeRecord) -> Self {
+    pub(super) fn new(record: &NodeRecord) -> Self {
         Self {
             enr: record.to_string(),
             id: record.id().to_string(),

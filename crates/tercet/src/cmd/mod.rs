@@ -3,13 +3,18 @@
 
 pub(crate) mod crawl;
 pub(crate) mod devnet;
+pub(crate) mod discover;
 pub(crate) mod dns;
 pub(crate) mod enr;
 pub(crate) mod hello;
 pub(crate) mod key;
+pub(crate) mod listen;
+pub(crate) mod lookup;
 pub(crate) mod node;
 pub(crate) mod nodeset;
 pub(crate) mod ping;
+pub(crate) mod requestenr;
+pub(crate) mod resolve;
 pub(crate) mod status;
 
 use std::net::SocketAddr;
@@ -65,4 +70,13 @@ pub(crate) async fn contact(address: &NodeAddress) -> Result<Node, CliError> {
 /// The TCP address of a contact, for commands that dial it.
 pub(crate) fn tcp_address(node: &Node) -> Result<SocketAddr, CliError> {
     node.endpoint().tcp_addr().ok_or(CliError::NoTcpPort)
+}
+
+/// The UDP address of a contact, for commands that ask it over discovery.
+pub(crate) fn udp_address(node: &Node) -> Result<SocketAddr, CliError> {
+    let address = node.endpoint().udp_addr();
+    if address.port() == 0 {
+        return Err(CliError::NoUdpPort);
+    }
+    Ok(address)
 }

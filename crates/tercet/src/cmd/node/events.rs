@@ -1,18 +1,16 @@
-//! What a running node says: one line for each change of its state, with the time before it, or one JSON object a line. The
-//! enode URL and the ENR come first and alone, so that a script can take them.
+//! What a running node says. The enode URL and the ENR come first and alone, so that a script can take them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use tercet_discovery::dns::SyncCounters;
 use tercet_enode::NodeId;
 use tercet_eth_peer::EthEvent;
-use tercet_machine::{Clock, UnixTime};
+use tercet_machine::UnixTime;
 use tercet_server::{PeerInfo, ServerEvent};
 
-use crate::error::CliError;
-use crate::output::Output;
+use crate::events::{Event, short, stamp};
 
 /// A change of the node's state.
 #[derive(Debug, Serialize)]
@@ -55,6 +53,13 @@ pub(super) enum NodeEvent {
         pool: usize,
         duplicates: u64,
     },
+    /// How far the lists in DNS have been read.
+    Dns {
+        nodes: u64,
+        queries: u64,
+        cached: u64,
+        refused: u64,
+    },
     /// More happened than could be told.
     Missed {
         events: u64,
@@ -71,6 +76,8 @@ pub(super) struct Started {
     pub(super) client: String,
     pub(super) tcp: SocketAddr,
     pub(super) udp: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) udp6: Option<SocketAddr>,
     pub(super) network: String,
     pub(super) network_id: u64,
     pub(super) genesis: String,
@@ -81,12 +88,22 @@ pub(super) struct Started {
 }
 
 impl NodeEvent {
-    /// The event in words; several lines for the first.
+    pub(super) const fn dns(counters: SyncCounters) -> Self {
+        Self::Dns {
+            nodes: counters.nodes,
+            queries: counters.queries,
+            cached: counters.cached,
+            refused: counters.refused,
+        }
+    }
+}
+
+impl Event for NodeEvent {
+    /// Several lines for the first.
     fn text(&self, time: UnixTime) -> String {
-        let time =
-            humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+        let time = stamp(time);
         let line = match self {
-            Self::Started(started) => return started.text(&time.to_string()),
+            Self::Started(started) => return started.text(&time),
             Self::Record { enr, .. } => format!("record changed: {enr}"),
             Self::Table { nodes, live } => format!("table: nodes {nodes}, answering {live}"),
             Self::PeerAdded {
@@ -122,6 +139,16 @@ impl NodeEvent {
             Self::Transactions { pool, duplicates } => {
                 format!("transactions: {pool} in the pool, {duplicates} came more than once")
             }
+            Self::Dns {
+                nodes,
+                queries,
+                cached,
+                refused,
+            } => {
+                format!(
+                    "dns: nodes {nodes}; {queries} names looked up, {cached} entries known, {refused} refused"
+                )
+            }
             Self::Missed { events } => format!("too much at once: {events} events are not shown"),
             Self::Stopping => "stopping: telling peers, saving the table".to_owned(),
             Self::Stopped => "stopped".to_owned(),
@@ -133,7 +160,11 @@ impl NodeEvent {
 impl Started {
     fn text(&self, time: &str) -> String {
         let udp = match self.udp {
-            Some(udp) => format!("UDP {udp}, {} bootnodes", self.bootnodes),
+            Some(udp) => {
+                let udp6 = self.udp6.map(|udp6| format!(" and {udp6}"));
+                let udp6 = udp6.unwrap_or_default();
+                format!("UDP {udp}{udp6}, {} bootnodes", self.bootnodes)
+            }
             None => "no discovery".to_owned(),
         };
         format!(
@@ -149,42 +180,6 @@ impl Started {
             self.database,
             self.datadir.display(),
         )
-    }
-}
-
-/// The first eight digits of a node id are enough to follow it through a log.
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
-}
-
-#[derive(Serialize)]
-struct Stamped<'a> {
-    time: String,
-    #[serde(flatten)]
-    event: &'a NodeEvent,
-}
-
-/// Says events on stdout.
-#[derive(Debug)]
-pub(super) struct Reporter {
-    output: Output,
-    clock: Clock,
-}
-
-impl Reporter {
-    pub(super) fn new(output: Output, clock: Clock) -> Self {
-        Self { output, clock }
-    }
-
-    pub(super) fn say(&self, event: &NodeEvent) -> Result<(), CliError> {
-        let now = self.clock.now().unix;
-        let time = UNIX_EPOCH + Duration::from_millis(now.as_millis());
-        let stamped = Stamped {
-            time: humantime::format_rfc3339_millis(time).to_string(),
-            event,
-        };
-        self.output
-            .print(&stamped, |stamped| stamped.event.text(now))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `tercet node`: one node, from its options to its clean end.
 
+mod discovery;
 mod events;
 mod network;
 pub(crate) mod options;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_discovery::Discovery;
+use tercet_discovery::dns::SyncCounters;
 use tercet_enode::{Node, NodeId, SecretKey};
 use tercet_eth_peer::{
     ChainBackend, ChainFolder, EthConfig, EthEvent, EthNetwork, MemoryPool, PoolConfig, StateView,
@@ -20,15 +22,16 @@ use tercet_eth_peer::{
 use tercet_machine::Clock;
 use tercet_nodedb::NodeDb;
 use tercet_server::{Server, ServerConfig, ServerEvent};
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
-use self::events::{NodeEvent, Reporter, Started};
+use self::events::{NodeEvent, Started};
 use self::network::GenesisOnly;
 use self::options::{Identity, Nat, NodeOptions};
 use crate::cmd::{self, DEFAULT_PORT};
 use crate::error::CliError;
+use crate::events::Reporter;
 use crate::keyfile;
 use crate::output::Output;
 use crate::signals::Interrupt;
@@ -170,7 +173,17 @@ struct Running {
     eth_events: broadcast::Receiver<EthEvent>,
     pool: Arc<MemoryPool>,
     db: NodeDb,
+    /// What the reading of lists in DNS has come to.
+    dns: Option<watch::Receiver<SyncCounters>>,
     started: Box<Started>,
+}
+
+/// Numbers that change all the time, as they were told last.
+#[derive(Default, PartialEq)]
+struct Counts {
+    table: (usize, usize),
+    transactions: (usize, u64),
+    dns: SyncCounters,
 }
 
 impl Running {
@@ -198,9 +211,17 @@ impl Running {
         let eth = EthNetwork::new(eth_config, Arc::clone(&blocks), Arc::clone(&pool) as _)
             .map_err(CliError::Eth)?;
         let eth_events = eth.subscribe();
+        let dns = options.discovery.dns(options.netrestrict.as_ref(), &db)?;
         let server = Server::start(config, eth.protocols(), db.clone())
             .await
             .map_err(CliError::Server)?;
+        let dns = match dns {
+            Some(dns) => {
+                server.add_source(dns.source).map_err(CliError::Source)?;
+                Some(dns.counters)
+            }
+            None => None,
+        };
         let started = Box::new(Started {
             id: server.local_node().id().to_string(),
             enode: server.enode().to_string(),
@@ -208,6 +229,7 @@ impl Running {
             client,
             tcp: server.local_addr(),
             udp: server.discovery().map(Discovery::local_addr),
+            udp6: server.discovery().and_then(Discovery::local_addr_v6),
             network: name,
             network_id,
             genesis: blocks.genesis_hash().to_string(),
@@ -222,6 +244,7 @@ impl Running {
             eth_events,
             pool,
             db,
+            dns,
             started,
         })
     }
@@ -238,7 +261,7 @@ impl Running {
             peers.tell(&event, reporter)?;
         }
         let mut record = self.server.local_record();
-        let mut counts = (0, 0, 0, 0);
+        let mut counts = Counts::default();
         let mut next_counts = Instant::now() + COUNTS_INTERVAL;
         loop {
             tokio::select! {
@@ -270,22 +293,30 @@ impl Running {
         }
     }
 
-    /// Tells the table's and the pool's sizes where they have changed.
-    fn tell_counts(
-        &self,
-        reporter: &Reporter,
-        told: &mut (usize, usize, usize, u64),
-    ) -> Result<(), CliError> {
+    /// Tells the numbers that have changed.
+    fn tell_counts(&self, reporter: &Reporter, told: &mut Counts) -> Result<(), CliError> {
         let table = self.server.discovery().map(Discovery::table);
-        let (nodes, live) = table.map_or((0, 0), |table| (table.len(), table.live_len()));
-        let (pool, duplicates) = (self.pool.len(), self.eth.stats().duplicates);
-        if (nodes, live) != (told.0, told.1) {
+        let now = Counts {
+            table: table.map_or((0, 0), |table| (table.len(), table.live_len())),
+            transactions: (self.pool.len(), self.eth.stats().duplicates),
+            dns: self
+                .dns
+                .as_ref()
+                .map(|dns| *dns.borrow())
+                .unwrap_or_default(),
+        };
+        if now.table != told.table {
+            let (nodes, live) = now.table;
             reporter.say(&NodeEvent::Table { nodes, live })?;
         }
-        if (pool, duplicates) != (told.2, told.3) {
+        if now.transactions != told.transactions {
+            let (pool, duplicates) = now.transactions;
             reporter.say(&NodeEvent::Transactions { pool, duplicates })?;
         }
-        *told = (nodes, live, pool, duplicates);
+        if now.dns != told.dns {
+            reporter.say(&NodeEvent::dns(now.dns))?;
+        }
+        *told = now;
         Ok(())
     }
 
@@ -353,24 +384,28 @@ fn server_config(
 ) -> Result<ServerConfig, CliError> {
     let ip = options.addr.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let port = options.port.unwrap_or(DEFAULT_PORT);
+    let outer = match options.nat {
+        Some(Nat::ExtIp(outer)) => Some(outer),
+        Some(Nat::None) | None => None,
+    };
     let mut config = ServerConfig::builder(key)
         .listen(SocketAddr::new(ip, port))
         .client_id(client)
         .max_peers(options.maxpeers.unwrap_or(DEFAULT_MAX_PEERS))
-        .nat(match options.nat {
-            Some(Nat::ExtIp(ip)) => tercet_server::Nat::ExtIp(ip),
-            Some(Nat::None) | None => tercet_server::Nat::None,
+        .nat(match outer {
+            Some(outer) => tercet_server::Nat::ExtIp(outer.first()),
+            None => tercet_server::Nat::None,
         });
     if let Some(networks) = &options.netrestrict {
         config = config.netrestrict(networks.0.iter().copied());
     }
     if !options.nodiscover.unwrap_or(false) {
-        let listen = SocketAddr::new(ip, options.discovery_port.unwrap_or(port));
-        let discovery = DiscoveryConfig::builder()
-            .listen(listen)
-            .bootnodes(bootnodes)
-            .build();
-        config = config.discovery(discovery.map_err(CliError::DiscoveryConfig)?);
+        let listen = SocketAddr::new(ip, port);
+        let mut discovery = options.discovery.config(listen).bootnodes(bootnodes);
+        if let Some(outer) = outer {
+            discovery = outer.announce(discovery);
+        }
+        config = config.discovery(discovery.build().map_err(CliError::DiscoveryConfig)?);
     }
     config.build().map_err(CliError::ServerConfig)
 }

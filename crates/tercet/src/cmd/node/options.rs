@@ -14,6 +14,8 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use tercet_enode::NodeAddress;
 
+use super::discovery::DiscoveryOptions;
+use crate::cmd::discover::{ExtAddr, ExtAddrError};
 use crate::keyfile::KeyText;
 
 /// Everything the node can be told, each value optional so that two sources can be laid over each other.
@@ -26,10 +28,8 @@ pub(crate) struct NodeOptions {
     /// TCP port for peers; 0 takes any free one [default: 30303]
     #[arg(long)]
     pub(crate) port: Option<u16>,
-    /// UDP port for discovery; 0 takes any free one [default: the same as --port]
-    #[arg(long = "discovery.port", value_name = "PORT")]
-    #[serde(rename = "discovery", deserialize_with = "discovery_table")]
-    pub(crate) discovery_port: Option<u16>,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryOptions,
     /// Nodes to start discovery from: enode URLs or ENRs, separated by commas
     #[arg(long, value_name = "NODE,...")]
     pub(crate) bootnodes: Option<List<NodeAddress>>,
@@ -51,16 +51,16 @@ pub(crate) struct NodeOptions {
     /// A word of your own in the client name that peers see
     #[arg(long, value_name = "WORD")]
     pub(crate) identity: Option<Identity>,
-    /// No discovery: only peers that dial in
+    /// No discv4 and no discv5: only peers that dial in, and those of --discovery.dns
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
     pub(crate) nodiscover: Option<bool>,
-    /// The address others reach this node at: none, or extip:IP [default: none]
-    #[arg(long, value_name = "none|extip:IP")]
+    /// The address others reach this node at: none (the one they see), or extip:IP, with an IPv6 address after a comma where there is one of each [default: none]
+    #[arg(long, value_name = "none|extip:IP[,IP6]")]
     pub(crate) nat: Option<Nat>,
     /// Serve the chain in this folder: genesis.json and chain.rlp (may be empty)
     #[arg(long, value_name = "DIR")]
     pub(crate) chain: Option<PathBuf>,
-    /// IP address to listen on [default: 0.0.0.0]
+    /// IP address to listen on; :: for both families [default: 0.0.0.0]
     #[arg(long, value_name = "IP")]
     pub(crate) addr: Option<IpAddr>,
 }
@@ -111,7 +111,7 @@ impl NodeOptions {
         Self {
             datadir: self.datadir.or(below.datadir),
             port: self.port.or(below.port),
-            discovery_port: self.discovery_port.or(below.discovery_port),
+            discovery: self.discovery.over(below.discovery),
             bootnodes: self.bootnodes.or(below.bootnodes),
             nodekey,
             nodekeyhex,
@@ -252,8 +252,8 @@ impl FromStr for Identity {
 pub(crate) enum Nat {
     /// At the address it listens on, or the one its peers report.
     None,
-    /// At this address.
-    ExtIp(IpAddr),
+    /// At this address, or these.
+    ExtIp(ExtAddr),
 }
 
 /// Not a usable `--nat`.
@@ -264,8 +264,8 @@ pub(crate) enum NatError {
     #[error("expected none or extip:IP")]
     Unknown,
     /// `extip:` without an address after it.
-    #[error("no IP address after extip:")]
-    Address(#[from] std::net::AddrParseError),
+    #[error("after extip: {0}")]
+    Address(#[from] ExtAddrError),
 }
 
 impl FromStr for Nat {
@@ -286,16 +286,6 @@ impl TryFrom<String> for Nat {
     fn try_from(text: String) -> Result<Self, NatError> {
         text.parse()
     }
-}
-
-/// `discovery.port = 30301` is a table `discovery` with a key `port` in TOML.
-fn discovery_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Discovery {
-        port: Option<u16>,
-    }
-    Ok(Discovery::deserialize(deserializer)?.port)
 }
 
 #[cfg(test)]
@@ -319,20 +309,33 @@ mod tests {
     #[test]
     fn every_option_has_its_key() {
         let options = parse(
-            "datadir = 'd'\nport = 1\ndiscovery.port = 2\nbootnodes = []\nnodekey = 'k'\nnodekeyhex = 'h'\nmaxpeers = 3\n\
+            "datadir = 'd'\nport = 1\ndiscovery.port = 2\ndiscovery.v4 = false\ndiscovery.v5 = true\ndiscovery.addr6 = '::1'\n\
+             discovery.dns = ['enrtree://AM5FCQLWIZX2QFPNJAP7VUERCCRNGRHWZG3YYHIUV7BVDQ5FDPRT2@n.org']\n\
+             discovery.nameserver = ['127.0.0.1', '[::1]:5353']\ndiscovery.ntp = 'pool.ntp.org'\nbootnodes = []\nnodekey = 'k'\nnodekeyhex = 'h'\nmaxpeers = 3\n\
              netrestrict = ['10.0.0.0/8']\nnetworkid = 4\nidentity = 'me'\nnodiscover = true\nnat = 'extip:1.2.3.4'\n\
              chain = 'c'\naddr = '::1'\n",
         )
         .unwrap();
         assert_eq!(
-            (options.port, options.discovery_port, options.maxpeers),
+            (options.port, options.discovery.port, options.maxpeers),
             (Some(1), Some(2), Some(3))
         );
         assert_eq!(
             options.netrestrict,
             Some(List(vec!["10.0.0.0/8".parse().unwrap()]))
         );
-        assert_eq!(options.nat, Some(Nat::ExtIp([1, 2, 3, 4].into())));
+        assert_eq!(options.nat, Some(Nat::ExtIp("1.2.3.4".parse().unwrap())));
+        let discovery = &options.discovery;
+        assert_eq!((discovery.v4, discovery.v5), (Some(false), Some(true)));
+        assert_eq!(discovery.dns.as_ref().unwrap().0.len(), 1);
+        let servers = discovery.nameserver.as_ref().unwrap();
+        let servers: Vec<String> = servers
+            .0
+            .iter()
+            .map(|server| server.0.to_string())
+            .collect();
+        assert_eq!(servers, ["127.0.0.1:53", "[::1]:5353"]);
+        assert!(discovery.addr6.is_some() && discovery.ntp.is_some());
         assert_eq!(options.nodiscover, Some(true));
         assert_eq!(options.addr, Some(std::net::Ipv6Addr::LOCALHOST.into()));
         assert!(
@@ -370,16 +373,29 @@ mod tests {
             port: Some(1),
             maxpeers: Some(2),
             nodekeyhex: Some("x".to_owned().into()),
+            discovery: DiscoveryOptions {
+                v4: Some(false),
+                v5: Some(false),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let flags = NodeOptions {
             port: Some(9),
             nodekey: Some("k".into()),
+            discovery: DiscoveryOptions {
+                v4: Some(true),
+                ..Default::default()
+            },
             ..Default::default()
         };
         let both = flags.over(file);
         assert_eq!((both.port, both.maxpeers), (Some(9), Some(2)));
         assert!(both.nodekey.is_some() && both.nodekeyhex.is_none());
+        assert_eq!(
+            (both.discovery.v4, both.discovery.v5),
+            (Some(true), Some(false))
+        );
     }
 
     #[test]
