@@ -208,6 +208,10 @@ impl Driver {
         let mut next = Some(job);
         while let Some(job) = next {
             let (from, asked) = (job.from(), job.is_asked());
+            if job.is_last() && !self.pool.has_room(asked) {
+                next = self.complete(state, job.run());
+                continue;
+            }
             if self.pool.submit(from, job, asked) {
                 return;
             }

@@ -115,10 +115,15 @@ impl<J: Job> Pool<J> {
         self.under_way
     }
 
+    /// Whether [`submit`](Self::submit) would take a job.
+    pub(crate) const fn has_room(&self, asked: bool) -> bool {
+        let room = if asked { MAX_JOBS } else { MAX_UNASKED };
+        self.under_way < room
+    }
+
     /// Hands out a job; `false` if there is no room for it.
     pub(crate) fn submit(&mut self, from: SocketAddr, job: J, asked: bool) -> bool {
-        let room = if asked { MAX_JOBS } else { MAX_UNASKED };
-        if self.under_way >= room {
+        if !self.has_room(asked) {
             return false;
         }
         self.under_way += 1;

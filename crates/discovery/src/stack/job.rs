@@ -1,13 +1,14 @@
-//! The work of a datagram that costs more than looking at it: key recovery, handshakes, signatures of records. A job owns all
-//! it needs and runs on any thread.
+//! The work of a datagram that costs more than looking at it: key recovery, handshakes, signatures of records and of replies. A
+//! job owns all it needs and runs on any thread.
 
 use std::net::SocketAddr;
 
-use tercet_enode::{NodeId, NodeRecord, RecordError};
+use bytes::Bytes;
+use tercet_enode::{NodeId, NodeRecord, RecordError, SecretKey};
 
 use super::records::Seen;
-use crate::v4::MessageKind;
-use crate::v4::codec::{DecodeError, Packet, UnverifiedPacket};
+use crate::v4::codec::{self, DecodeError, Packet, UnverifiedPacket};
+use crate::v4::{Message, MessageKind};
 use crate::v5::{HandshakeJob, HandshakeResult, RequestId};
 
 /// Work between [`NodeStack::open`](super::NodeStack::open) and [`NodeStack::complete`](super::NodeStack::complete). One that
@@ -29,6 +30,8 @@ pub struct StackDone {
 pub(super) enum Work {
     /// A key recovery.
     V4(Box<UnverifiedPacket>),
+    /// What a discv4 packet is answered with, to be signed: nearly as much work as the key recovery.
+    Replies(SecretKey, Vec<(SocketAddr, Message)>),
     /// Either side's curve work of a handshake.
     Handshake(Box<HandshakeJob>),
     /// Records somebody named in answer to a question.
@@ -38,6 +41,7 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) enum WorkResult {
     V4(Box<Result<Packet, DecodeError>>),
+    Replies(Vec<(SocketAddr, Bytes)>),
     Handshake(Box<HandshakeResult>),
     Records(Answer<Vec<Result<NodeRecord, RecordError>>>),
 }
@@ -65,9 +69,16 @@ impl StackJob {
             Work::V4(packet) => {
                 packet.answers().is_some() || packet.kind() == MessageKind::Neighbors
             }
+            Work::Replies(..) => false,
             Work::Handshake(job) => job.is_answer(),
             Work::Records(_) => true,
         }
+    }
+
+    /// Whether most of the datagram's work has been done before. Where there is no room, this is better done at once than dropped.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        matches!(self.work, Work::Replies(..))
     }
 
     /// Does the work.
@@ -75,6 +86,12 @@ impl StackJob {
     pub fn run(self) -> StackDone {
         let result = match self.work {
             Work::V4(packet) => WorkResult::V4(Box::new(packet.verify())),
+            Work::Replies(key, replies) => {
+                let signed = replies
+                    .into_iter()
+                    .map(|(to, message)| (to, codec::encode(&key, &message).0));
+                WorkResult::Replies(signed.collect())
+            }
             Work::Handshake(job) => WorkResult::Handshake(Box::new(job.run())),
             Work::Records(Answer {
                 id,

@@ -67,6 +67,8 @@ pub struct NodeStack {
     records: RecordCache,
     counters: StackCounters,
     jobs: VecDeque<StackJob>,
+    /// While a discv4 packet is handled, what it is answered with, to be signed as a job.
+    replies: Option<Vec<(SocketAddr, v4::Message)>>,
     out: VecDeque<StackOutput>,
 }
 
@@ -105,6 +107,7 @@ impl NodeStack {
             records: RecordCache::new(&mut rng.child("records")),
             counters: StackCounters::default(),
             jobs: VecDeque::new(),
+            replies: None,
             out: VecDeque::new(),
             local,
         };
@@ -193,17 +196,15 @@ impl NodeStack {
     pub fn complete(&mut self, now: Now, StackDone { from, result }: StackDone) {
         match result {
             WorkResult::V4(checked) => match *checked {
-                Ok(packet) => {
-                    let input = CoreInput::V4Packet {
-                        from,
-                        key: packet.key,
-                        hash: packet.hash,
-                        message: packet.message,
-                    };
-                    self.core.handle(now, input);
-                }
+                Ok(packet) => self.on_packet(now, from, packet),
                 Err(error) => self.undecodable(from, &error),
             },
+            WorkResult::Replies(signed) => {
+                let datagrams = signed
+                    .into_iter()
+                    .map(|(to, datagram)| StackOutput::Datagram { to, datagram });
+                self.out.extend(datagrams);
+            }
             WorkResult::Handshake(result) => self.sessions.complete(now, *result),
             WorkResult::Records(answer) => self.on_records(now, from, answer),
         }
@@ -220,6 +221,22 @@ impl NodeStack {
                 self.drain(now);
             }
             Err(error) => self.undecodable(from, &error),
+        }
+    }
+
+    fn on_packet(&mut self, now: Now, from: SocketAddr, packet: codec::Packet) {
+        self.replies = Some(Vec::new());
+        let input = CoreInput::V4Packet {
+            from,
+            key: packet.key,
+            hash: packet.hash,
+            message: packet.message,
+        };
+        self.core.handle(now, input);
+        self.drain(now);
+        if let Some(replies) = self.replies.take().filter(|replies| !replies.is_empty()) {
+            let work = Work::Replies(self.local.key().clone(), replies);
+            self.jobs.push_back(StackJob { from, work });
         }
     }
 
@@ -320,7 +337,11 @@ impl NodeStack {
 
     fn on_core_output(&mut self, now: Now, output: CoreOutput) {
         match output {
-            CoreOutput::V4Send { to, message, token } => self.send_v4(now, to, &message, token),
+            CoreOutput::V4Send { to, message, token } => match (&mut self.replies, token) {
+                // Nobody waits to hear the hash of a reply.
+                (Some(replies), None) => replies.push((to, message)),
+                _ => self.send_v4(now, to, &message, token),
+            },
             CoreOutput::V5Send { to, node, message } => {
                 if matches!(message, v5::Message::Request(..)) {
                     self.gate.on_asked(now, to);
