@@ -90,7 +90,7 @@ impl Node {
 
     /// What the driver does with a datagram.
     fn handle(&mut self, datagram: &[u8]) -> Vec<(Bytes, tercet_discovery::v4::PacketHash)> {
-        self.core.admit(NOW, self.sender.ip()).unwrap();
+        self.core.admit(NOW, self.sender).unwrap();
         let packet = UnverifiedPacket::parse(datagram).unwrap();
         self.core.screen(NOW, self.sender.ip(), &packet).unwrap();
         let packet = packet.verify().unwrap();

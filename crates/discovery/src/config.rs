@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tercet_enode::{Node, canonical_ip};
 
 use crate::engine::{Protocol, Protocols};
+use crate::kad::MAX_PATHS;
 use crate::policy::Families;
 use crate::stack::StackConfig;
 
@@ -25,6 +26,7 @@ use crate::stack::StackConfig;
 /// | `bootnodes` | none |
 /// | `netrestrict` | none |
 /// | `entries` | none |
+/// | `lookup_paths` | 1 |
 /// | `refresh_interval` | 30m |
 /// | `reply_timeout` | 500ms |
 /// | `v5_reply_timeout` | 700ms |
@@ -62,6 +64,9 @@ pub struct DiscoveryConfig {
     /// Further entries of the record: key and value, the value one RLP item.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub entries: Vec<(Vec<u8>, Bytes)>,
+    /// Paths a lookup keeps apart, 1 to [`MAX_PATHS`]: no node serves two of them, so that whoever holds one does not steer the
+    /// result. Costs as many times the questions.
+    pub lookup_paths: usize,
     /// Longest time between two refreshes of the table; each is drawn from its upper half.
     #[cfg_attr(feature = "serde", serde(with = "humantime_serde"))]
     pub refresh_interval: Duration,
@@ -92,6 +97,7 @@ impl Default for DiscoveryConfig {
             bootnodes: Vec::new(),
             netrestrict: None,
             entries: Vec::new(),
+            lookup_paths: 1,
             refresh_interval: Duration::from_secs(30 * 60),
             reply_timeout: Duration::from_millis(500),
             v5_reply_timeout: Duration::from_millis(700),
@@ -139,6 +145,9 @@ impl DiscoveryConfig {
             if timeout < MIN_REPLY_TIMEOUT || timeout > MAX_REPLY_TIMEOUT {
                 return Err(ConfigError::ReplyTimeout(timeout));
             }
+        }
+        if !(1..=MAX_PATHS).contains(&self.lookup_paths) {
+            return Err(ConfigError::LookupPaths(self.lookup_paths));
         }
         if self.refresh_interval < MIN_REFRESH_INTERVAL {
             return Err(ConfigError::RefreshInterval(self.refresh_interval));
@@ -195,6 +204,7 @@ impl DiscoveryConfig {
         stack.core.protocols = on.fold(Protocols::NONE, |all, (_, one)| all.with(one));
         stack.core.bootnodes = self.bootnodes;
         stack.core.netrestrict = self.netrestrict;
+        stack.core.lookup_paths = self.lookup_paths;
         stack.core.refresh_interval = self.refresh_interval;
         stack.core.reply_timeout = self.reply_timeout;
         stack.core.v5_reply_timeout = self.v5_reply_timeout;
@@ -235,6 +245,9 @@ pub enum ConfigError {
     /// Must be 10 ms to 10 s.
     #[error("reply-timeout or v5-reply-timeout: {0:?} is not between 10 ms and 10 s")]
     ReplyTimeout(Duration),
+    /// Must be 1 to [`MAX_PATHS`].
+    #[error("lookup-paths: {0} is not between 1 and {MAX_PATHS}")]
+    LookupPaths(usize),
     /// Must be at least 10 s.
     #[error("refresh-interval: {0:?} is shorter than 10 s")]
     RefreshInterval(Duration),
@@ -312,6 +325,12 @@ impl DiscoveryConfigBuilder {
         self
     }
 
+    /// Paths a lookup keeps apart, 1 to [`MAX_PATHS`]. Default 1.
+    pub fn lookup_paths(mut self, paths: usize) -> Self {
+        self.config.lookup_paths = paths;
+        self
+    }
+
     /// Longest time between two refreshes, at least 10 s. Default 30 min.
     pub fn refresh_interval(mut self, interval: Duration) -> Self {
         self.config.refresh_interval = interval;
@@ -353,100 +372,4 @@ impl DiscoveryConfigBuilder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The defaults as the table in the documentation shows them.
-    #[test]
-    fn the_documented_defaults_are_the_ones() {
-        let config = DiscoveryConfig::default();
-        let seconds = |duration: Duration| match (duration.as_secs(), duration.subsec_millis()) {
-            (0, millis) => format!("{millis}ms"),
-            (secs, _) => format!("{}m", secs / 60),
-        };
-        let none = |empty: bool| {
-            if empty {
-                "none".to_owned()
-            } else {
-                "some".to_owned()
-            }
-        };
-        let rows = [
-            ("listen", format!("`{}`", config.listen)),
-            ("listen_v6", none(config.listen_v6.is_none())),
-            ("v4", config.v4.to_string()),
-            ("v5", config.v5.to_string()),
-            ("advertised_ip", none(config.advertised_ip.is_none())),
-            ("advertised_ip6", none(config.advertised_ip6.is_none())),
-            ("tcp_port", config.tcp_port.to_string()),
-            ("bootnodes", none(config.bootnodes.is_empty())),
-            ("netrestrict", none(config.netrestrict.is_none())),
-            ("entries", none(config.entries.is_empty())),
-            ("refresh_interval", seconds(config.refresh_interval)),
-            ("reply_timeout", seconds(config.reply_timeout)),
-            ("v5_reply_timeout", seconds(config.v5_reply_timeout)),
-            ("ntp_server", none(config.ntp_server.is_none())),
-        ];
-        let source = include_str!("config.rs");
-        for (name, default) in rows {
-            let row = format!("/// | `{name}` | {default} |");
-            assert!(source.contains(&row), "not documented: {row}");
-        }
-        assert_eq!(DiscoveryConfig::builder().build(), Ok(config));
-    }
-
-    #[test]
-    fn settings_that_cannot_be_are_refused() {
-        let build = DiscoveryConfig::builder;
-        let nobody: IpAddr = [0, 0, 0, 0].into();
-        assert_eq!(
-            build().advertised_ip(nobody).build(),
-            Err(ConfigError::AdvertisedIp(nobody))
-        );
-        let (v4, v6) = ("127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap());
-        for (listen, listen_v6, fits) in [(v4, v6, true), (v4, v4, false), (v6, v6, false)] {
-            let built = build().listen(listen).listen_v6(listen_v6).build();
-            assert_eq!(built.is_ok(), fits, "{listen} {listen_v6}");
-        }
-        for (timeout, fits) in [(9, false), (10, true), (10_000, true), (10_001, false)] {
-            let timeout = Duration::from_millis(timeout);
-            assert_eq!(
-                build().reply_timeout(timeout).build().is_ok(),
-                fits,
-                "{timeout:?}"
-            );
-        }
-        let short = Duration::from_millis(9999);
-        assert_eq!(
-            build().refresh_interval(short).build(),
-            Err(ConfigError::RefreshInterval(short))
-        );
-        assert_eq!(
-            build().netrestrict(vec![]).build(),
-            Err(ConfigError::NobodyPermitted)
-        );
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn a_configuration_is_read_as_people_write_it() {
-        let url = format!(
-            "enode://{}@10.0.0.1:30303",
-            "ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd31387574077f301b421bc84df7266c44e9e6d569fc56be00812904767bf5ccd1fc7f"
-        );
-        let text = format!(
-            r#"{{"listen":"127.0.0.1:0","bootnodes":["{url}"],"netrestrict":["10.0.0.0/8"],"refresh-interval":"10m"}}"#
-        );
-        let config: DiscoveryConfig = serde_json::from_str(&text).unwrap();
-        assert_eq!(config.refresh_interval, Duration::from_secs(600));
-        assert_eq!(config.bootnodes[0].enode_url().to_string(), url);
-        let again: DiscoveryConfig =
-            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
-        assert_eq!(again, config);
-        let dns = text.replace("10.0.0.1:30303", "boot.example.org:30303");
-        let error = serde_json::from_str::<DiscoveryConfig>(&dns)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("names no IP address"), "{error}");
-    }
-}
+mod tests;

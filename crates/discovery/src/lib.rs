@@ -30,6 +30,7 @@ mod driver;
 mod engine;
 #[cfg(feature = "tokio")]
 mod error;
+mod gate;
 #[cfg(feature = "tokio")]
 mod handle;
 #[cfg(feature = "tokio")]
@@ -60,11 +61,12 @@ pub use config::{ConfigError, DiscoveryConfig, DiscoveryConfigBuilder};
 pub use core::{
     Command, CoreConfig, CoreCounters, CoreInput, CoreOutput, DiscoveryCore, FindTarget, Found,
     MAX_CLAIMS, MAX_LOOKUPS, MAX_OPS, MAX_REPEATS, OpId, Refused, Reply, RequestError,
-    SOURCE_BURST, SOURCE_RATE, SUSPICION_COOLDOWN, SUSPICIOUS,
+    SUSPICION_COOLDOWN, SUSPICIOUS,
 };
 pub use engine::{PongInfo, Protocol, Protocols};
 #[cfg(feature = "tokio")]
 pub use error::{StartError, TalkError};
+pub use gate::{SOURCE_BURST, SOURCE_RATE};
 #[cfg(feature = "tokio")]
 pub use handle::{Discovery, MAX_REQUESTS};
 #[cfg(feature = "tokio")]

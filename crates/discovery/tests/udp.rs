@@ -247,7 +247,7 @@ async fn loopback_sources_are_not_throttled() {
     for _ in 0..2 * tercet_discovery::SOURCE_BURST {
         within(b.ping(a.local_node())).await.unwrap();
     }
-    assert_eq!(a.metrics().stack.refused_rate, 0);
+    assert_eq!(a.metrics().core.refused_rate, 0);
 }
 
 #[tokio::test]

@@ -272,15 +272,15 @@ async fn a_node_of_both_protocols_knows_those_of_either() {
         until_live(&hub, node).await;
         until_live(node, &hub).await;
     }
-    // By way of the hub, each over what they share.
-    for (one, other) in [
-        (&both, &four),
-        (&both, &five),
-        (&four, &both),
-        (&five, &both),
-    ] {
-        within(one.refresh()).await.unwrap();
-        until_live(one, other).await;
+    // By way of the hub, each over what they share: those of one protocol ask over it, the other is asked.
+    for one in [&four, &five] {
+        within(async {
+            while !one.table().get(&id(&both)).is_some_and(|entry| entry.live) {
+                one.refresh().await.unwrap();
+            }
+        })
+        .await;
+        until_live(&both, one).await;
     }
     for (one, other) in [(&four, &five), (&five, &four)] {
         within(one.refresh()).await.unwrap();
@@ -377,6 +377,8 @@ async fn a_node_with_two_sockets_is_reached_over_both() {
             })
             .await;
         }
+        // What is typed by hand may name an address that cannot be reached beside one that can.
+        within(over6.ping(dual.local_node())).await.unwrap();
         let pong = within(dual.ping(over6.local_node())).await.unwrap();
         assert_eq!(pong.seen_as, dual.local_addr_v6());
     }

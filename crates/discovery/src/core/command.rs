@@ -169,6 +169,7 @@ impl DiscoveryCore {
         node: &Node,
         (question, only): (Question, Option<Protocol>),
     ) -> Result<(), RequestError> {
+        let node = &self.policy.reachable(node.clone());
         self.policy.usable(node)?;
         if self.ops.len() >= MAX_OPS {
             return Err(RequestError::Busy);
@@ -198,6 +199,7 @@ impl DiscoveryCore {
         if self.resolving.len() >= super::MAX_LOOKUPS {
             return Err(RequestError::Busy);
         }
+        let node = self.policy.reachable(node);
         match self.policy.usable(&node) {
             Err(RequestError::Own) => return Err(RequestError::Own),
             Ok(()) => {

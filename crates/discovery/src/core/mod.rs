@@ -36,10 +36,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tercet_enode::{AddressClass, Node, NodeId, NodeRecord};
-use tercet_machine::{
-    BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet,
-};
+use tercet_enode::{Node, NodeId, NodeRecord};
+use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now};
 use tercet_nodedb::Write;
 
 pub use self::ask::MAX_REPEATS;
@@ -56,6 +54,7 @@ use self::lookups::Lookups;
 use self::newer::Claims;
 use self::refresh::Refresh;
 use crate::engine::{Protocol, Report};
+use crate::gate::Gate;
 use crate::kad::{Table, TableSnapshot};
 use crate::policy::Policy;
 use crate::v4;
@@ -63,16 +62,6 @@ use crate::v4::codec::UnverifiedPacket;
 use crate::v4::engine::V4Engine;
 use crate::v5::engine::{V5Engine, V5Send};
 use crate::v5::{self, WireMessage};
-
-/// Packets a second one network (IPv4 /24, IPv6 /64) may send for long. A node in the middle of lookups
-/// exchanges about five with each of its peers.
-pub const SOURCE_RATE: u32 = 20;
-
-/// Packets one network may send at once.
-pub const SOURCE_BURST: u32 = 200;
-
-/// Networks whose rate is kept, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
-const MAX_SOURCES: usize = 4096;
 
 /// Hosts that are remembered as asked, about 100 bytes each.
 const MAX_INVITED: usize = 4096;
@@ -106,7 +95,7 @@ pub struct DiscoveryCore {
     repeats: Repeats,
     claims: Claims,
     suspicion: Suspicion,
-    limiter: RateLimiter<Subnet>,
+    gate: Gate,
     saving: Saving,
     counters: CoreCounters,
     out: VecDeque<CoreOutput>,
@@ -121,10 +110,12 @@ struct Saving {
 impl DiscoveryCore {
     /// A core for the node `record` describes, due at `now`.
     #[must_use]
-    pub fn new(config: CoreConfig, record: NodeRecord, now: Now) -> Self {
+    pub fn new(mut config: CoreConfig, record: NodeRecord, now: Now) -> Self {
         let mut rng = MachineRng::from_seed(config.seed);
-        let limiter = RateLimiter::new(Quota::per_second(SOURCE_RATE, SOURCE_BURST), MAX_SOURCES);
         let policy = Policy::new(record.id(), config.netrestrict.as_deref(), config.families);
+        for node in &mut config.bootnodes {
+            *node = policy.reachable(node.clone());
+        }
         Self {
             table: Table::new(record.id(), config.revalidation, rng.child("table")),
             v4: V4Engine::new(
@@ -147,7 +138,7 @@ impl DiscoveryCore {
             repeats: Repeats::default(),
             claims: Claims::new(&mut rng.child("claims")),
             suspicion: Suspicion::default(),
-            limiter,
+            gate: Gate::new(policy.clone(), &mut rng.child("gate")),
             saving: Saving {
                 started: now.mono,
                 next: now.mono + FIRST_SAVE,
@@ -206,21 +197,19 @@ impl DiscoveryCore {
         self.v5.requests()
     }
 
-    /// First check of a datagram, by its source alone: the permitted networks and the rate of the source's
-    /// network. Loopback and LAN addresses have no limit.
+    /// First check of a datagram, by its source alone: the permitted networks, and the rate of the source's network or, if
+    /// something was asked of the source within the last seconds, its own. Loopback and LAN addresses have no limit.
     ///
     /// # Errors
     /// The reason to drop it; it has been counted.
-    pub fn admit(&mut self, now: Now, from: IpAddr) -> Result<(), Refused> {
-        if !self.policy.permits(from.to_canonical()) {
-            self.counters.refused_restricted += 1;
-            return Err(Refused::Restricted);
+    pub fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
+        let verdict = self.gate.admit(now, from);
+        match verdict {
+            Err(Refused::Rate) => self.counters.refused_rate += 1,
+            Err(Refused::Restricted) => self.counters.refused_restricted += 1,
+            Ok(()) => {}
         }
-        if !AddressClass::of(from).is_lan() && !self.limiter.check(now.mono, &Subnet::of(from)) {
-            self.counters.refused_rate += 1;
-            return Err(Refused::Rate);
-        }
-        Ok(())
+        verdict
     }
 
     /// Second check of a discv4 packet, before the key recovery that costs as much as everything else: its time, and for a
@@ -294,11 +283,17 @@ impl DiscoveryCore {
         }
         while let Some(send) = self.v4.poll_send() {
             let v4::engine::V4Send { to, message, token } = send;
+            if message.kind().is_request() {
+                self.gate.on_asked(now, to);
+            }
             self.out
                 .push_back(CoreOutput::V4Send { to, message, token });
         }
         while let Some(send) = self.v5.poll_send() {
             let V5Send { to, peer, message } = send;
+            if matches!(message, v5::Message::Request(..)) {
+                self.gate.on_asked(now, to);
+            }
             let node = peer;
             self.out.push_back(CoreOutput::V5Send { to, node, message });
         }

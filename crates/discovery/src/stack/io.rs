@@ -131,10 +131,6 @@ pub enum StackOutput {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct StackCounters {
-    /// Datagrams refused because their network exceeds its rate.
-    pub refused_rate: u64,
-    /// Datagrams refused because their source is outside the permitted networks.
-    pub refused_restricted: u64,
     /// Datagrams that are no discv4 packets, nor discv5 packets to this node.
     pub undecodable: u64,
     /// Packets of a protocol that is switched off.

@@ -20,7 +20,6 @@
 //! After every call drain [`poll`](Machine::poll): it is an error to let outputs wait, as they are bounded only by what one call
 //! can bring about.
 
-mod gate;
 mod io;
 mod job;
 mod own;
@@ -39,7 +38,6 @@ use tercet_machine::{Machine, MachineRng, MonoTime, Now};
 pub use self::io::{StackConfig, StackCounters, StackInput, StackOutput};
 pub use self::job::{StackDone, StackJob};
 
-use self::gate::Gate;
 use self::job::{Answer, Work, WorkResult};
 use self::records::{RecordCache, Seen};
 use crate::core::{CoreInput, CoreOutput, DiscoveryCore, Refused};
@@ -47,9 +45,9 @@ use crate::engine::{Protocol, Protocols};
 use crate::kad::{Table, TableSnapshot};
 use crate::local::{EntryError, LocalNode};
 use crate::mux::Demux;
-use crate::policy::{Families, Policy};
+use crate::policy::Families;
 use crate::v4::codec::{self, UnverifiedPacket};
-use crate::v4::{self, MessageKind, Token};
+use crate::v4::{self, Token};
 use crate::v5::{
     self, Opened, Response, SessionCounters, SessionInput, SessionOutput, Sessions, SessionsConfig,
     WireMessage,
@@ -59,7 +57,6 @@ use crate::v5::{
 #[derive(Debug)]
 pub struct NodeStack {
     protocols: Protocols,
-    gate: Gate,
     demux: Demux,
     local: LocalNode,
     core: DiscoveryCore,
@@ -90,17 +87,12 @@ impl NodeStack {
         let mut core = config.core;
         core.seed = rng.random();
         core.families = Families { v4, v6 };
-        let policy = Policy::new(record.id(), core.netrestrict.as_deref(), core.families);
-        for node in &mut core.bootnodes {
-            *node = policy.reachable(node.clone());
-        }
         let sessions = SessionsConfig {
             sessions: config.sessions,
             ..SessionsConfig::new(rng.random())
         };
         let mut stack = Self {
             protocols: core.protocols,
-            gate: Gate::new(policy, &mut rng.child("gate")),
             demux: Demux::new(&record.id()),
             core: DiscoveryCore::new(core, record.clone(), now),
             sessions: Sessions::new(sessions, key, record.clone()),
@@ -162,13 +154,7 @@ impl NodeStack {
     /// # Errors
     /// The reason to drop it; it has been counted.
     pub fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
-        let verdict = self.gate.admit(now, canonical(from));
-        match verdict {
-            Err(Refused::Rate) => self.counters.refused_rate += 1,
-            Err(Refused::Restricted) => self.counters.refused_restricted += 1,
-            Ok(()) => {}
-        }
-        verdict
+        self.core.admit(now, from)
     }
 
     /// Takes in a datagram that was admitted, as far as that is cheap. See [`poll_job`](Self::poll_job) for the rest.
@@ -343,9 +329,6 @@ impl NodeStack {
                 _ => self.send_v4(now, to, &message, token),
             },
             CoreOutput::V5Send { to, node, message } => {
-                if matches!(message, v5::Message::Request(..)) {
-                    self.gate.on_asked(now, to);
-                }
                 let peer = node;
                 self.sessions
                     .handle(now, SessionInput::Send { to, peer, message });
@@ -381,12 +364,6 @@ impl NodeStack {
         let (datagram, hash) = codec::encode(self.local.key(), message);
         if let Some(token) = token {
             self.core.handle(now, CoreInput::V4Sent { token, hash });
-        }
-        if matches!(
-            message.kind(),
-            MessageKind::Ping | MessageKind::FindNode | MessageKind::EnrRequest
-        ) {
-            self.gate.on_asked(now, to);
         }
         self.out.push_back(StackOutput::Datagram { to, datagram });
     }

@@ -57,6 +57,12 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Whether it asks for a reply.
+    #[must_use]
+    pub const fn is_request(self) -> bool {
+        matches!(self, Self::Ping | Self::FindNode | Self::EnrRequest)
+    }
+
     pub(super) const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Ping),

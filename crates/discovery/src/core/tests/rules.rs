@@ -867,7 +867,7 @@ fn a_restricted_node_talks_to_nobody_outside() {
         [(OpId(1), Err(RequestError::NoAddress))]
     ));
     assert_eq!(
-        bench.core.admit(bench.now, address(1).ip()),
+        bench.core.admit(bench.now, address(1)),
         Err(Refused::Restricted)
     );
     bench.ping_from(2, "10.1.2.3:30303".parse().unwrap(), None);

@@ -5,7 +5,7 @@ use tercet_enode::UnverifiedRecord;
 
 use super::records::MAX_RECORDS;
 use super::*;
-use crate::core::SOURCE_BURST;
+use crate::gate::SOURCE_BURST;
 use crate::v5::RequestId;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -90,7 +90,7 @@ fn a_flood_of_one_subnet_does_not_starve_answers() {
             assert_eq!(stranger, Err(Refused::Rate), "{over:?} {round}");
             assert_eq!(ping(&mut net, 0, 1, over), Ok(()), "{over:?} {round}");
         }
-        assert!(net.stack(0).counters().refused_rate > 0);
+        assert!(net.stack(0).core().counters().refused_rate > 0);
     }
 }
 

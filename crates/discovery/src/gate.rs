@@ -13,13 +13,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tercet_enode::AddressClass;
+use tercet_enode::{AddressClass, canonical_ip};
 use tercet_machine::{
     BoundedLru, KeyedState, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TokenBucket,
 };
 
-use crate::core::{Refused, SOURCE_BURST, SOURCE_RATE};
+use crate::core::Refused;
 use crate::policy::Policy;
+
+/// Packets a second one network (IPv4 /24, IPv6 /64) may send for long. A node in the middle of lookups
+/// exchanges about five with each of its peers.
+pub const SOURCE_RATE: u32 = 20;
+
+/// Packets one network may send at once.
+pub const SOURCE_BURST: u32 = 200;
 
 /// Networks whose rate is kept, and as many IPv6 sites, about 64 bytes each; see [`RateLimiter`] for what happens beyond.
 const MAX_SOURCES: usize = 4096;
@@ -49,7 +56,7 @@ struct Allowance {
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     policy: Policy,
     asked: BoundedLru<SocketAddr, Allowance>,
     sites: RateLimiter<Subnet>,
@@ -57,7 +64,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(policy: Policy, rng: &mut MachineRng) -> Self {
+    pub(crate) fn new(policy: Policy, rng: &mut MachineRng) -> Self {
         Self {
             policy,
             asked: BoundedLru::new(MAX_ASKED, KeyedState::new(rng)),
@@ -70,7 +77,8 @@ impl Gate {
     }
 
     /// Whether to look at a datagram from this source. Loopback and LAN addresses have no limit.
-    pub(super) fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
+    pub(crate) fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
+        let from = SocketAddr::new(canonical_ip(from.ip()), from.port());
         let ip = from.ip();
         if !self.policy.permits(ip) {
             return Err(Refused::Restricted);
@@ -87,7 +95,7 @@ impl Gate {
     }
 
     /// Something is asked of `to`.
-    pub(super) fn on_asked(&mut self, now: Now, to: SocketAddr) {
+    pub(crate) fn on_asked(&mut self, now: Now, to: SocketAddr) {
         if AddressClass::of(to.ip()).is_lan() {
             return;
         }
