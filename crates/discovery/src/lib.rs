@@ -1,5 +1,15 @@
-//! Ethereum node discovery: the Kademlia table, lookups and the discv4 protocol, as machines without I/O, and with feature
-//! `tokio` as a service on a UDP socket. RLPx, dialling and what a peer is good for are left to the crates above.
+//! Ethereum node discovery: the Kademlia table, lookups, discv4 and discv5, as machines without I/O, and with feature `tokio`
+//! as a service on one UDP socket for each IP family. RLPx, dialling and what a peer is good for are left to the crates above.
+//!
+//! ```text
+//!  sockets ── driver ── threads for curve work, database, talk handlers, handles      feature `tokio`
+//!               │
+//!           NodeStack          datagrams: protocol, codec, sessions, the node's own record
+//!               │
+//!         DiscoveryCore        messages: one table, lookups, refresh, what callers ask
+//!           │       │
+//!        discv4   discv5       how one node is asked one question
+//! ```
 //!
 //! The table and the lookup know no protocol:
 //!

@@ -28,7 +28,7 @@ pub struct StackConfig {
     pub entries: BTreeMap<Vec<u8>, Bytes>,
     /// Networks that have to agree on an address before it is believed. Default 10.
     pub min_voices: usize,
-    /// Most discv5 sessions, about 500 bytes each. Default [`DEFAULT_SESSIONS`].
+    /// Most discv5 sessions, 1 to 1.7 KB each. Default [`DEFAULT_SESSIONS`].
     pub sessions: usize,
 }
 
