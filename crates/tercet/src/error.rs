@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::cmd::devnet::{DevnetChainError, Lacks};
 use crate::cmd::dns::DnsError;
 use crate::cmd::node::options::OptionsFileError;
+use crate::crawl::CrawlError;
 use crate::descriptors::DescriptorError;
 use crate::keyfile::KeyFileError;
 use crate::nodeset::NodeSetError;
@@ -54,6 +55,9 @@ pub(crate) enum CliError {
     /// None of the nodes to begin with answered.
     #[error("none of the {nodes} nodes to begin with answered")]
     NobodyAnswered { nodes: usize },
+    /// A crawl did not start or broke off.
+    #[error(transparent)]
+    Crawl(#[from] CrawlError),
     /// A list of nodes in DNS.
     #[error(transparent)]
     Dns(#[from] Box<DnsError>),

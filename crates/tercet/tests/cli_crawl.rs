@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a failed expectation is the test's result
 
 mod common;
+mod responder;
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use common::{bad_input, fails, json, ok};
-use tercet_discovery::{Discovery, DiscoveryConfig};
+use responder::net::Network;
+use tercet_discovery::{Discovery, DiscoveryConfig, Protocols};
 use tercet_enode::SecretKey;
 use tercet_machine::MachineRng;
 use tercet_nodedb::NodeDb;
@@ -49,10 +51,7 @@ fn ids(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_network_is_found_whole_and_found_again() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let nodes = runtime.block_on(network());
     let all: BTreeSet<String> = nodes
         .iter()
@@ -116,6 +115,96 @@ fn a_network_is_found_whole_and_found_again() {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// A third answers over both protocols, a third over discv4 alone, a third over discv5 alone.
+fn thirds(number: usize) -> Protocols {
+    [Protocols::ALL, Protocols::V4, Protocols::V5][number % 3]
+}
+
+#[test]
+fn each_protocol_finds_its_nodes_and_both_find_all() {
+    let runtime = runtime();
+    let network = runtime.block_on(Network::start(60, thirds));
+    // The first speaks both.
+    let boot = network.world.node(0).record().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    for (protocol, nodes, over) in [
+        ("both", 60, (40, 40)),
+        ("v4", 40, (40, 0)),
+        ("v5", 40, (0, 40)),
+    ] {
+        let file = folder.path().join(protocol).to_str().unwrap().to_owned();
+        let report = json(&[
+            "crawl",
+            &file,
+            "--bootnodes",
+            &boot,
+            "--protocol",
+            protocol,
+            "--json",
+        ]);
+        assert_eq!(report["complete"], true, "{report}");
+        let expected: Vec<String> = (0..60)
+            .filter(|number| {
+                let speaks = thirds(*number);
+                protocol == "both"
+                    || speaks == Protocols::ALL
+                    || (speaks == Protocols::V4) == (protocol == "v4")
+            })
+            .map(|number| network.world.node(number).id().to_string())
+            .collect();
+        assert_eq!(ids(&file), expected.into_iter().collect(), "{protocol}");
+        assert_eq!(report["nodes"], nodes);
+        let counts = (&report["answered_v4"], &report["answered_v5"]);
+        assert_eq!(counts, (&over.0.into(), &over.1.into()), "{report}");
+        assert!(
+            report["rtt_ms"].as_f64().unwrap() > 0.0 && report["sent_bytes"].as_u64().unwrap() > 0
+        );
+    }
+}
+
+#[test]
+fn filters_keep_the_wanted_though_all_are_asked() {
+    let runtime = runtime();
+    let network = runtime.block_on(Network::start(40, |_| Protocols::V5));
+    let boot = network.world.node(1).record().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder
+        .path()
+        .join("nodes.json")
+        .to_str()
+        .unwrap()
+        .to_owned();
+    for (filter, kept) in [
+        (&["--enr-key", "snap"][..], 20),
+        (&["--fork-id", "fc64ec04"], 40),
+        (&["--fork-id", "00000000"], 0),
+        (&["--eth-network", "mainnet", "--snap"], 20),
+        (&["--eth-network", "sepolia"], 0),
+    ] {
+        let args = [
+            "crawl",
+            &file,
+            "--bootnodes",
+            &boot,
+            "--protocol",
+            "v5",
+            "--json",
+        ];
+        let report = json(&[&args[..], filter].concat());
+        assert_eq!(
+            (&report["answered"], &report["nodes"]),
+            (&40.into(), &kept.into()),
+            "{filter:?}"
+        );
+        fs::remove_file(&file).unwrap();
+    }
+}
+
 #[test]
 fn mistakes_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,6 +215,7 @@ fn mistakes_are_named() {
     bad_input(&["crawl", file, "--network", "ropsten"], "mainnet");
     bad_input(&["crawl", file, "--parallel", "0"], "1 to");
     bad_input(&["crawl", file, "--timeout", "x"], "--timeout");
+    bad_input(&["crawl", file, "--protocol", "v6"], "both");
     bad_input(
         &["crawl", file, "--bootnodes", "enode://12@1.2.3.4:5"],
         "number 1",

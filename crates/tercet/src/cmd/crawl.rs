@@ -4,33 +4,50 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt as _};
+use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
-use tercet_discovery::{Discovery, DiscoveryConfig, RequestError};
+use tercet_discovery::Protocols;
 use tercet_enode::{Node, NodeAddress};
-use tercet_machine::{Clock, Machine as _};
-use tercet_nodedb::NodeDb;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::discover::any_port_towards;
 use super::node::options::List;
 use crate::bootnodes;
-use crate::crawl::{Crawl, CrawlInput, CrawlOutput, Progress};
+use crate::crawl::{Driver, DriverConfig, Progress};
 use crate::error::CliError;
 use crate::keyfile::KeyArgs;
 use crate::nodeset::{EthNetworkName, FilterArgs, KnownNode, NodeFilter, NodeSet};
 use crate::output::{Fields, Output};
 use crate::signals::Interrupt;
 
-/// Best nodes of an earlier crawl that discovery starts from, besides the boot nodes.
-const MAX_STARTS: usize = 30;
 /// A killed crawl loses at most what it learned in this time.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How often the progress line changes.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
+/// Most requests under way: the discv5 sessions of as many handshakes are a quarter of those kept.
+const MAX_PARALLEL: usize = tercet_discovery::v5::DEFAULT_SESSIONS / 4;
+
+/// Over which protocols nodes are asked.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Over {
+    /// discv4
+    V4,
+    /// discv5
+    V5,
+    /// Each node over both, where possible
+    Both,
+}
+
+impl From<Over> for Protocols {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::V4 => Self::V4,
+            Over::V5 => Self::V5,
+            Over::Both => Self::ALL,
+        }
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -55,23 +72,20 @@ pub(crate) struct CrawlArgs {
     /// Start from the public boot nodes of mainnet, sepolia, holesky or hoodi
     #[arg(long, value_name = "NAME")]
     network: Option<EthNetworkName>,
+    /// Ask over discv4, discv5 or both
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value_t = Over::Both)]
+    protocol: Over,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
     key: KeyArgs,
-    /// Folder of a node database to use [default: in memory]
-    #[arg(long, value_name = "DIR")]
-    nodedb: Option<PathBuf>,
-    /// Address to listen on [default: any port, of the first node's kind of address]
+    /// The only address to listen on [default: any port, of both kinds of address]
     #[arg(long, value_name = "IP:PORT")]
     addr: Option<SocketAddr>,
     /// The address others reach this crawler at
     #[arg(long, value_name = "IP")]
     extaddr: Option<IpAddr>,
 }
-
-/// The discovery driver takes 1,024 requests at a time; its own need some of them.
-const MAX_PARALLEL: usize = tercet_discovery::MAX_OPS / 2;
 
 fn parallel(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -89,11 +103,15 @@ struct CrawlReport {
     complete: bool,
     seen: usize,
     answered: usize,
+    answered_v4: usize,
+    answered_v5: usize,
     silent: usize,
     recent: usize,
     searches: usize,
     left_out: usize,
     rtt_ms: Option<f64>,
+    sent_bytes: u64,
+    received_bytes: u64,
     elapsed_ms: u64,
 }
 
@@ -112,15 +130,20 @@ pub(crate) async fn run(
     if boot.is_empty() && known.len() == 0 {
         return Err(CliError::NobodyToAsk);
     }
-    let mut runner = Runner::start(&args, known, boot).await?;
+    let mut runner = Runner::start(&args, &known, &boot)?;
     let bar = progress.add(ProgressBar::new_spinner());
     let ended = tokio::select! {
         ended = runner.run(&args, &bar) => ended,
         () = interrupt.recv() => Ok(false),
     };
     bar.finish_and_clear();
-    runner.discovery.shutdown().await;
     let complete = ended?;
+    let progress = runner.driver.crawl().progress();
+    if complete && progress.answered == 0 && progress.recent == 0 {
+        return Err(CliError::NobodyAnswered {
+            nodes: progress.silent,
+        });
+    }
     let report = runner.report(&args, complete)?;
     output.print(&report, CrawlReport::text)
 }
@@ -142,85 +165,45 @@ async fn boot_nodes(args: &CrawlArgs) -> Vec<Node> {
 }
 
 struct Runner {
-    discovery: Discovery,
-    crawl: Crawl,
-    clock: Clock,
-    questions: FuturesUnordered<BoxFuture<'static, CrawlInput>>,
+    driver: Driver,
     started: Instant,
 }
 
 impl Runner {
-    async fn start(args: &CrawlArgs, known: NodeSet, boot: Vec<Node>) -> Result<Self, CliError> {
-        let best = known.filtered(&NodeFilter::default(), Some(MAX_STARTS));
-        let best = best.iter().filter_map(|(_, node)| node.address.to_node());
-        let starts: Vec<Node> = boot.iter().cloned().chain(best).collect();
-        let first = starts.first().map(|node| node.endpoint().ip);
-        let first = first.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let mut config = DiscoveryConfig::builder()
-            .listen(args.addr.unwrap_or_else(|| any_port_towards(first)))
-            .bootnodes(starts.clone());
-        if let Some(ip) = args.extaddr {
-            config = config.advertised_ip(ip);
-        }
-        let config = config.build().map_err(CliError::DiscoveryConfig)?;
-        let key = args.key.load()?.unwrap_or_else(super::new_key);
-        let db = match args.nodedb.clone() {
-            None => NodeDb::memory().map_err(CliError::Database)?,
-            Some(path) => tokio::task::spawn_blocking(move || NodeDb::open(path))
-                .await
-                .map_err(CliError::Task)?
-                .map(|(db, _)| db)
-                .map_err(CliError::Database)?,
-        };
-        let discovery = Discovery::start(config, key, db)
-            .await
-            .map_err(CliError::Discovery)?;
-        let mut runner = Self {
-            discovery,
-            crawl: Crawl::new(args.parallel, rand::random()),
-            clock: Clock::start(),
-            questions: FuturesUnordered::new(),
-            started: Instant::now(),
-        };
-        // A search starts from the table, so the first nodes have to be in it.
-        if runner.discovery.refresh().await.is_err() || runner.discovery.table().live_len() == 0 {
-            runner.discovery.shutdown().await;
-            return Err(CliError::NobodyAnswered {
-                nodes: starts.len(),
-            });
-        }
+    fn start(args: &CrawlArgs, known: &NodeSet, boot: &[Node]) -> Result<Self, CliError> {
+        let known_nodes = known.iter().map(|(_, node)| node);
+        let first = known.iter().find_map(|(_, node)| node.address.to_node());
+        let first = boot.first().cloned().or(first);
+        let towards = first.map_or(Ipv4Addr::UNSPECIFIED.into(), |node| node.endpoint().ip);
+        let mut driver = Driver::start(DriverConfig {
+            key: args.key.load()?.unwrap_or_else(super::new_key),
+            addr: args.addr,
+            advertised: args.extaddr,
+            towards,
+            parallel: args.parallel,
+            protocols: args.protocol.into(),
+        })?;
         let named = boot.iter().map(|node| {
             let record = node.record().cloned().map(NodeAddress::Record);
             KnownNode::new(record.unwrap_or(NodeAddress::Enode(node.enode_url())))
         });
-        let known = known.iter().map(|(_, node)| node.clone());
-        for node in known.chain(named).collect::<Vec<_>>() {
-            runner.tell(CrawlInput::Known(node));
+        for node in known_nodes.cloned().chain(named) {
+            driver.known(node);
         }
-        Ok(runner)
+        Ok(Self {
+            driver,
+            started: Instant::now(),
+        })
     }
 
     /// Crawls to the end; `false` if time was up first.
     async fn run(&mut self, args: &CrawlArgs, bar: &ProgressBar) -> Result<bool, CliError> {
         let end = self.started + args.timeout;
-        let mut save_at = Instant::now() + SAVE_INTERVAL;
-        let mut draw_at = Instant::now();
-        loop {
-            while let Some(output) = self.crawl.poll() {
-                match output {
-                    CrawlOutput::Done => return Ok(true),
-                    question => self.questions.push(ask(self.discovery.clone(), question)),
-                }
-            }
-            let wake = self
-                .crawl
-                .deadline()
-                .map(|at| self.clock.instant(at).into());
-            let wake = wake.unwrap_or(end).min(end).min(save_at).min(draw_at);
-            tokio::select! {
-                Some(input) = self.questions.next() => self.tell(input),
-                () = sleep_until(wake) => self.crawl.handle_timeout(self.clock.now()),
-            }
+        let mut save_at = self.started + SAVE_INTERVAL;
+        let mut draw_at = self.started;
+        while !self.driver.is_done() {
+            self.driver.turn(end.min(save_at).min(draw_at)).await?;
+            while self.driver.next_met().is_some() {}
             let now = Instant::now();
             if now >= end {
                 return Ok(false);
@@ -231,14 +214,11 @@ impl Runner {
             }
             if now >= draw_at {
                 draw_at = now + DRAW_INTERVAL;
-                bar.set_message(line(self.crawl.progress()));
+                bar.set_message(line(self.driver.crawl().progress()));
                 bar.tick();
             }
         }
-    }
-
-    fn tell(&mut self, input: CrawlInput) {
-        self.crawl.handle(self.clock.now(), input);
+        Ok(true)
     }
 
     /// Writes the file; says how many nodes are in it.
@@ -247,66 +227,51 @@ impl Runner {
             record: args.filter.clone(),
             ..NodeFilter::default()
         };
-        let set = self.crawl.set().filtered(&filter, None);
+        let set = self.driver.crawl().set().filtered(&filter, None);
         set.write(Path::new(&args.file))?;
         Ok(set.len())
     }
 
     fn report(&self, args: &CrawlArgs, complete: bool) -> Result<CrawlReport, CliError> {
         let nodes = self.save(args)?;
-        let progress = self.crawl.progress();
+        let progress = self.driver.crawl().progress();
+        let traffic = self.driver.traffic();
+        tracing::debug!(?traffic, counters = ?self.driver.counters(), "on the wire");
         Ok(CrawlReport {
             file: args.file.clone(),
             nodes,
             complete,
             seen: progress.seen,
             answered: progress.answered,
+            answered_v4: progress.answered_v4,
+            answered_v5: progress.answered_v5,
             silent: progress.silent,
             recent: progress.recent,
             searches: progress.searches,
             left_out: progress.left_out,
-            rtt_ms: self.crawl.rtt().map(super::ping::milliseconds),
+            rtt_ms: self.driver.crawl().rtt().map(super::ping::milliseconds),
+            sent_bytes: traffic.sent_bytes,
+            received_bytes: traffic.received_bytes,
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }
-}
-
-/// Puts one question and waits for what comes of it.
-fn ask(discovery: Discovery, question: CrawlOutput) -> BoxFuture<'static, CrawlInput> {
-    Box::pin(async move {
-        let asked = Instant::now();
-        match &question {
-            CrawlOutput::Search { search, target } => match discovery.lookup(*target).await {
-                Err(RequestError::Busy) => CrawlInput::Busy(question),
-                found => CrawlInput::Found {
-                    search: *search,
-                    nodes: found.unwrap_or_default(),
-                },
-            },
-            CrawlOutput::Check(node) => match discovery.request_enr(node.clone()).await {
-                Err(RequestError::Busy) => CrawlInput::Busy(question),
-                Err(_) => CrawlInput::Silent { id: node.id() },
-                Ok(record) => CrawlInput::Answered {
-                    record,
-                    rtt: asked.elapsed(),
-                },
-            },
-            CrawlOutput::Done => CrawlInput::Busy(question),
-        }
-    })
 }
 
 fn line(progress: Progress) -> String {
     let Progress {
         seen,
         answered,
+        answered_v4,
+        answered_v5,
         silent,
+        waiting,
         searches,
         window,
         ..
     } = progress;
     format!(
-        "{seen} nodes seen, {answered} answered, {silent} did not; {searches} searches, window {window}"
+        "{seen} nodes seen, {answered} answered (v4 {answered_v4}, v5 {answered_v5}), {silent} did not, {waiting} to go; \
+         {searches} searches, window {window}"
     )
 }
 
@@ -325,10 +290,16 @@ impl CrawlReport {
             )
             .add("seen", self.seen)
             .add("answered", self.answered)
+            .add("  over discv4", self.answered_v4)
+            .add("  over discv5", self.answered_v5)
             .add("did not answer", self.silent)
             .add("checked lately", self.recent)
             .add("searches", format!("{}, {end}", self.searches))
             .add_some("answer time", self.rtt_ms.map(|rtt| format!("{rtt} ms")))
+            .add(
+                "traffic",
+                format!("{} bytes out, {} in", self.sent_bytes, self.received_bytes),
+            )
             .add("took", format!("{:.2} s", self.elapsed_ms as f64 / 1000.0));
         if self.left_out > 0 {
             fields.add("left out", self.left_out);

@@ -1,134 +1,108 @@
-//! What a crawler asks next, as a machine without I/O: it is told what was found and who answered, and says which slice of the
-//! key space to search and which node to check. Asking, files and the screen are the command's.
+//! What a crawler asks next, as a machine without I/O: it is told who answered what, and says which node to ask which question
+//! over which protocol. Packets and sessions are in `wire`; sockets, files and the screen are the driver's and the command's.
 //!
-//! Every node heard of is checked once: its record is fetched from itself. Nodes are found by searching the key space slice
-//! by slice (`slices`) and, when that is done, by walks to random targets until some of them in a row find nobody new. The number
-//! of requests under way follows what is lost (`window`). No /24 (IPv6: /64) is asked more than [`SUBNET_QUOTA`] allows.
+//! Every node heard of is visited once over each protocol it can be asked over: discv4 by its key, discv5 if it has a record that
+//! names an address. A visit fetches the record and asks whom the node knows: in its own slice of the key space (`slices`) while that
+//! is not settled, and elsewhere. When nobody is left to visit, the slices that too few nodes have spoken for are searched, coarse ones
+//! first, each by asking the nodes nearest to it; then come walks to random targets until some of them in a row find nobody
+//! new. The number of requests under way follows what is lost (`window`). No /24 (IPv6: /64) is asked more than [`SUBNET_QUOTA`]
+//! allows.
 
+mod driver;
+mod io;
+mod link;
+mod nodes;
+mod search;
 mod slices;
 mod window;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt as _;
-use tercet_discovery::Target;
+use tercet_discovery::v5::Distances;
+use tercet_discovery::{Families, Protocol, Protocols, Target};
 use tercet_enode::{AddressClass, Node, NodeAddress, NodeId, NodeRecord};
-use tercet_machine::{
-    Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TimerSet, UnixTime,
-};
+use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TimerSet};
 
-use self::slices::Slices;
+pub(crate) use self::driver::{CrawlError, Driver, DriverConfig};
+pub(crate) use self::io::{Ask, CrawlInput, CrawlOutput, Meeting, Progress, Question};
+pub(crate) use self::nodes::MAX_NODES;
+use self::nodes::{Nodes, State};
+use self::search::Searches;
+use self::slices::Slice;
 use self::window::Window;
 use crate::nodeset::{KnownNode, NodeSet};
 
-pub(crate) use self::slices::Slice;
-
-/// Nodes kept, the checked and the waiting: about 1 KiB each with a record (`Entry`, the record's 300 bytes and its index of
-/// entries), so 100 MiB. Further ones are counted and left out.
-pub(crate) const MAX_NODES: usize = 100_000;
-
-/// Checks of one /24 (IPv6: /64): four a second, eight saved up. A host that serves a whole subnet sees no more than a busy
+/// Questions to one /24 (IPv6: /64): four a second, eight saved up. A host that serves a whole subnet sees no more than a busy
 /// bootnode does. This machine and private networks are exempt, as everywhere.
 pub(crate) const SUBNET_QUOTA: Quota = Quota::per_second(4, 8);
 
 /// Subnets with a bucket of their own; the others share one more. About 150 bytes each.
 const MAX_SUBNETS: usize = 65_536;
 
-/// A node checked this recently is not checked again, as in geth.
+/// A node visited this recently is not visited again, as in geth.
 const RECHECK_AFTER: Duration = Duration::from_secs(600);
 
-/// A search asks up to three nodes at a time, so it counts as three requests.
-const SEARCH_WEIGHT: usize = tercet_discovery::ALPHA;
+/// A node that does not answer is asked once more, when the others have been: one lost datagram is no death.
+const TRIES: u8 = 2;
 
-/// Searches at a time. They share the table that they all start from.
-const MAX_SEARCHES: usize = 16;
+/// The farthest a distance can be from the whole space and still be asked for: a nearer node would share 48 bits with the one
+/// asked, which happens by chance once in 2^48 pairs.
+const DEEPEST: u16 = 256 - 48;
 
-/// So many walks in a row that find nobody new end the crawl.
-const QUIET_WALKS: u32 = 8;
-
-/// When the other side of the queue is full.
-const BUSY_PAUSE: Duration = Duration::from_millis(5);
-
-/// What happened.
-#[derive(Debug, Clone)]
-pub(crate) enum CrawlInput {
-    /// A node to begin with, from an earlier crawl or the user.
-    Known(KnownNode),
-    /// A search ended with these nodes.
-    Found { search: Search, nodes: Vec<Node> },
-    /// A node handed out its record.
-    Answered { record: NodeRecord, rtt: Duration },
-    /// A node did not.
-    Silent { id: NodeId },
-    /// A question could not be put; it comes again.
-    Busy(CrawlOutput),
+/// What a crawl is made with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CrawlConfig {
+    /// Never asked.
+    pub(crate) own: NodeId,
+    /// Most requests under way.
+    pub(crate) parallel: usize,
+    pub(crate) protocols: Protocols,
+    /// The kinds of address there is a socket for.
+    pub(crate) families: Families,
+    pub(crate) seed: [u8; 32],
 }
 
-/// What to do.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum CrawlOutput {
-    /// Look up `target`, then say what was [`Found`](CrawlInput::Found).
-    Search { search: Search, target: Target },
-    /// Fetch the record of this node from itself.
-    Check(Node),
-    /// Everything was searched and everybody asked.
-    Done,
+/// One protocol of one node.
+type Visit = (NodeId, Protocol);
+
+/// What is under way.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    visit: Visit,
+    purpose: Purpose,
 }
 
-/// Which search.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Search {
-    /// Of one slice.
-    Slice(Slice),
-    /// Of a random target.
-    Walk,
-}
-
-/// How far a crawl has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Progress {
-    /// Nodes heard of.
-    pub(crate) seen: usize,
-    /// Of those, how many answered a check of this crawl.
-    pub(crate) answered: usize,
-    /// How many did not.
-    pub(crate) silent: usize,
-    /// How many were checked too recently.
-    pub(crate) recent: usize,
-    /// Searches done.
-    pub(crate) searches: usize,
-    /// Nodes left out because [`MAX_NODES`] were known.
-    pub(crate) left_out: usize,
-    /// Requests that may be under way now.
-    pub(crate) window: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    known: KnownNode,
-    /// Whether it still is in the set; a stranger that did not answer never was.
-    in_set: bool,
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// To see whether it is there. If it names fewer nodes than an answer holds, or some farther than this, it has named all it knows
+    /// within this log distance.
+    Visit { near: u16 },
+    /// For the search with this number.
+    Search(u64),
 }
 
 /// The crawler.
 #[derive(Debug)]
 pub(crate) struct Crawl {
-    nodes: BTreeMap<NodeId, Entry>,
-    /// To be checked, oldest first.
-    waiting: VecDeque<Node>,
+    config: CrawlConfig,
+    nodes: Nodes,
+    /// To be visited, oldest first.
+    waiting: VecDeque<Visit>,
+    /// To be visited once more.
+    again: VecDeque<Visit>,
     /// Waiting for their subnet.
-    held: BTreeMap<NodeId, Node>,
-    held_until: TimerSet<NodeId>,
-    slices: Slices,
-    quiet_walks: u32,
-    flight: Flight,
+    held: TimerSet<Visit>,
+    flight: BTreeMap<u64, Flight>,
+    searches: Searches,
     window: Window,
     subnets: RateLimiter<Subnet>,
     progress: Progress,
-    paused_until: Option<MonoTime>,
     outputs: VecDeque<CrawlOutput>,
     stage: Stage,
+    serial: u64,
     rng: MachineRng,
 }
 
@@ -136,36 +110,31 @@ pub(crate) struct Crawl {
 enum Stage {
     /// Nothing is known to begin with.
     Idle,
-    Running,
+    Visiting,
+    /// Everybody heard of at the start was visited.
+    Searching,
     Done,
 }
 
-/// What is under way.
-#[derive(Debug, Default)]
-struct Flight {
-    searches: usize,
-    checks: usize,
-}
-
 impl Crawl {
-    /// A crawl with at most `parallel` requests under way; it begins with the first input.
-    pub(crate) fn new(parallel: usize, seed: [u8; 32]) -> Self {
-        let mut rng = MachineRng::from_seed(seed);
+    /// A crawl that begins with the first input.
+    pub(crate) fn new(config: CrawlConfig) -> Self {
+        let mut rng = MachineRng::from_seed(config.seed);
         Self {
-            nodes: BTreeMap::new(),
+            nodes: Nodes::new(config.families),
             waiting: VecDeque::new(),
-            held: BTreeMap::new(),
-            held_until: TimerSet::new(),
-            slices: Slices::new(&mut rng),
-            quiet_walks: 0,
-            flight: Flight::default(),
-            window: Window::new(parallel),
+            again: VecDeque::new(),
+            held: TimerSet::new(),
+            flight: BTreeMap::new(),
+            searches: Searches::new(&mut rng),
+            window: Window::new(config.parallel),
             subnets: RateLimiter::new(SUBNET_QUOTA, MAX_SUBNETS),
             progress: Progress::default(),
-            paused_until: None,
             outputs: VecDeque::new(),
             stage: Stage::Idle,
+            serial: 0,
             rng,
+            config,
         }
     }
 
@@ -173,12 +142,13 @@ impl Crawl {
     pub(crate) fn progress(&self) -> Progress {
         Progress {
             seen: self.nodes.len(),
+            waiting: self.waiting.len() + self.again.len() + self.held.len(),
             window: self.window.size(),
             ..self.progress
         }
     }
 
-    /// The smoothed time of an answer.
+    /// The smoothed time of a round trip.
     pub(crate) fn rtt(&self) -> Option<Duration> {
         self.window.smoothed()
     }
@@ -189,90 +159,160 @@ impl Crawl {
         kept.map(|entry| entry.known.clone()).collect()
     }
 
+    /// What is known of one node, and where it is asked.
+    pub(crate) fn node(&self, id: &NodeId) -> Option<(&KnownNode, Option<&Node>)> {
+        let entry = self.nodes.get(id)?;
+        Some((&entry.known, entry.node.as_ref()))
+    }
+
     fn on_known(&mut self, now: Now, known: KnownNode) {
         let id = known.address.id();
-        if self.nodes.contains_key(&id) || !self.has_room() {
+        if self.nodes.contains(&id) || !self.has_room() {
             return;
         }
         let recent = known
             .last_check
             .is_some_and(|checked| now.unix - checked < RECHECK_AFTER && checked <= now.unix);
-        match known.address.to_node() {
-            _ if recent => self.progress.recent += 1,
-            // Without an endpoint it cannot be asked; the search may find it elsewhere.
-            None => {}
-            Some(node) => self.waiting.push_back(node),
+        let answers = known.score > 0;
+        self.nodes.insert(known);
+        if !recent {
+            self.line_up(id);
+            return;
         }
-        let in_set = known.score > 0;
-        self.nodes.insert(id, Entry { known, in_set });
-    }
-
-    fn on_found(&mut self, search: Search, found: &[Node]) {
-        self.flight.searches = self.flight.searches.saturating_sub(1);
-        self.progress.searches += 1;
-        let before = self.nodes.len();
-        for node in found {
-            if !self.nodes.contains_key(&node.id()) && self.has_room() {
-                let address = match node.record() {
-                    Some(record) => NodeAddress::Record(record.clone()),
-                    None => NodeAddress::Enode(node.enode_url()),
-                };
-                let known = KnownNode::new(address);
-                let in_set = false;
-                self.nodes.insert(node.id(), Entry { known, in_set });
-                self.waiting.push_back(node.clone());
-            }
-        }
-        match search {
-            Search::Slice(slice) => {
-                let ids: Vec<NodeId> = found.iter().map(Node::id).collect();
-                self.slices.on_found(slice, ids.iter());
-            }
-            Search::Walk if self.nodes.len() > before => self.quiet_walks = 0,
-            Search::Walk => self.quiet_walks += 1,
-        }
-    }
-
-    fn on_answered(&mut self, now: UnixTime, record: NodeRecord, rtt: Duration) {
-        self.flight.checks = self.flight.checks.saturating_sub(1);
-        self.window.on_answer(rtt);
-        self.progress.answered += 1;
-        if let Some(entry) = self.nodes.get_mut(&record.id()) {
-            let older = entry.known.record().map_or(0, NodeRecord::seq);
-            if record.seq() >= older {
-                entry.known.address = NodeAddress::Record(record);
-            }
-            entry.known.on_answer(now);
-            entry.in_set = true;
-        }
-    }
-
-    fn on_silent(&mut self, now: Now, id: NodeId) {
-        self.flight.checks = self.flight.checks.saturating_sub(1);
-        self.progress.silent += 1;
+        self.progress.recent += 1;
         if let Some(entry) = self.nodes.get_mut(&id) {
-            if entry.known.score > 0 {
-                self.window.on_loss(now.mono);
-            }
-            entry.in_set = entry.known.on_failure(now.unix);
+            entry.recent = true;
+        }
+        // It is not visited, but a search may ask it.
+        let open = self.nodes.open(&id, self.config.protocols);
+        if let Some(protocol) = open.preferred()
+            && answers
+        {
+            self.nodes.set_answering(&id, protocol, true);
         }
     }
 
-    fn on_busy(&mut self, now: MonoTime, question: CrawlOutput) {
-        match question {
-            CrawlOutput::Check(node) => {
-                self.flight.checks = self.flight.checks.saturating_sub(1);
-                self.waiting.push_front(node);
-            }
-            CrawlOutput::Search { search, .. } => {
-                self.flight.searches = self.flight.searches.saturating_sub(1);
-                if let Search::Slice(slice) = search {
-                    self.slices.put_back(slice);
-                }
-            }
-            CrawlOutput::Done => {}
+    /// Takes note of a node somebody named; says whether it is a new one.
+    fn hear(&mut self, node: &Node) -> bool {
+        let id = node.id();
+        if id == self.config.own {
+            return false;
         }
-        self.paused_until = Some(now + BUSY_PAUSE);
+        let is_new = !self.nodes.contains(&id);
+        if is_new {
+            if !self.has_room() {
+                return false;
+            }
+            self.nodes.insert(KnownNode::new(match node.record() {
+                Some(record) => NodeAddress::Record(record.clone()),
+                None => NodeAddress::Enode(node.enode_url()),
+            }));
+        } else if let Some(record) = node.record() {
+            self.nodes.learn(record.clone());
+        } else {
+            return false;
+        }
+        self.line_up(id);
+        is_new
+    }
+
+    /// Puts a node into the queue for each protocol it can now be asked over, unless it was visited lately.
+    fn line_up(&mut self, id: NodeId) {
+        let open = self.nodes.open(&id, self.config.protocols);
+        let Some(entry) = self.nodes.get_mut(&id).filter(|entry| !entry.recent) else {
+            return;
+        };
+        for protocol in [Protocol::V5, Protocol::V4] {
+            if open.contains(protocol) {
+                entry.over(protocol).state = State::Waiting;
+                self.waiting.push_back((id, protocol));
+            }
+        }
+    }
+
+    fn on_answer(&mut self, now: Now, input: (u64, Option<NodeRecord>, Vec<Node>, Duration)) {
+        let (serial, record, named, rtt) = input;
+        let Some(Flight { visit, purpose }) = self.flight.remove(&serial) else {
+            return;
+        };
+        self.window.on_answer(rtt);
+        let found = named.iter().filter(|node| self.hear(node)).count();
+        match purpose {
+            Purpose::Search(search) => self.on_searched(visit, search, found),
+            Purpose::Visit { near } => {
+                self.nodes.set_answering(&visit.0, visit.1, true);
+                if let Some(entry) = self.nodes.get_mut(&visit.0) {
+                    let distance = |node: &Node| visit.0.log_distance(&node.id());
+                    let farthest = named.iter().map(distance).max().unwrap_or(0);
+                    // An answer that is full may have left out some as far as the farthest in it.
+                    let all = named.len() + usize::from(record.is_some()) < FULL;
+                    let sure = if all {
+                        near
+                    } else {
+                        near.min(farthest.saturating_sub(1))
+                    };
+                    entry.over(visit.1).within = sure;
+                    if !entry.answered {
+                        entry.answered = true;
+                        entry.in_set = true;
+                        entry.known.on_answer(now.unix);
+                        self.progress.answered += 1;
+                    }
+                }
+                self.progress.count(visit.1);
+                if let Some(record) = record.filter(|record| record.id() == visit.0) {
+                    self.nodes.learn(record);
+                }
+                self.line_up(visit.0);
+                self.met(visit, Some(rtt));
+            }
+        }
+    }
+
+    fn on_silent(&mut self, now: Now, serial: u64) {
+        let Some(Flight { visit, purpose }) = self.flight.remove(&serial) else {
+            return;
+        };
+        let Some(entry) = self.nodes.get_mut(&visit.0) else {
+            return;
+        };
+        if let Purpose::Search(search) = purpose {
+            self.window.on_loss(now.mono);
+            self.nodes.set_answering(&visit.0, visit.1, false);
+            self.on_searched(visit, search, 0);
+            return;
+        }
+        // Most nodes a crawler hears of are gone; only who had answered says something about the way.
+        if entry.known.score > 0 && !entry.answered {
+            self.window.on_loss(now.mono);
+        }
+        let over = entry.over(visit.1);
+        over.tries += 1;
+        if over.tries < TRIES {
+            over.state = State::Waiting;
+            self.again.push_back(visit);
+            return;
+        }
+        over.state = State::Silent;
+        if entry.is_settled() && !entry.answered {
+            entry.in_set = entry.known.on_failure(now.unix);
+            self.progress.silent += 1;
+        }
+        self.met(visit, None);
+    }
+
+    fn met(&mut self, (id, protocol): Visit, rtt: Option<Duration>) {
+        self.outputs
+            .push_back(CrawlOutput::Met(Meeting { id, protocol, rtt }));
+    }
+
+    fn on_searched(&mut self, (id, protocol): Visit, search: u64, found: usize) {
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.over(protocol).searched = false;
+        }
+        if self.searches.on_end(search, found) {
+            self.progress.searches += 1;
+        }
     }
 
     fn has_room(&mut self) -> bool {
@@ -283,63 +323,190 @@ impl Crawl {
 
     /// Asks as much as may be asked now.
     fn fill(&mut self, now: MonoTime) {
-        if self.stage != Stage::Running || self.paused_until.is_some_and(|until| until > now) {
+        if matches!(self.stage, Stage::Idle | Stage::Done) {
             return;
         }
-        self.paused_until = None;
-        // Half of the window at most, or finding nodes would leave no room for checking them.
-        while self.room() >= SEARCH_WEIGHT
-            && self.flight.searches < MAX_SEARCHES
-            && self.flight.searches * SEARCH_WEIGHT * 2 <= self.window.size()
-        {
-            let Some(output) = self.next_search() else {
+        while self.flight.len() < self.window.size() {
+            let next = self.waiting.pop_front();
+            if let Some(visit) = next.or_else(|| self.again.pop_front()) {
+                self.visit(now, visit);
+            } else if !self.search(now) {
                 break;
-            };
-            self.flight.searches += 1;
-            self.outputs.push_back(output);
-        }
-        while self.room() > 0
-            && let Some(node) = self.waiting.pop_front()
-        {
-            if self.may_ask(now, &node) {
-                self.flight.checks += 1;
-                self.outputs.push_back(CrawlOutput::Check(node));
-            } else {
-                self.held_until
-                    .set(node.id(), now + SUBNET_QUOTA.interval());
-                self.held.insert(node.id(), node);
             }
         }
-        let idle = self.flight.searches == 0 && self.flight.checks == 0;
-        if idle && self.held.is_empty() && self.waiting.is_empty() {
+        let idle = self.flight.is_empty() && self.held.is_empty() && self.waiting.is_empty();
+        if idle && self.again.is_empty() {
             self.stage = Stage::Done;
             self.outputs.push_back(CrawlOutput::Done);
         }
     }
 
-    fn room(&self) -> usize {
-        let under_way = self.flight.checks + self.flight.searches * SEARCH_WEIGHT;
-        // A window smaller than a search still lets one through at a time.
-        let window = self.window.size().max(SEARCH_WEIGHT);
-        window.saturating_sub(under_way)
+    fn visit(&mut self, now: MonoTime, visit: Visit) {
+        let (id, protocol) = visit;
+        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
+        let Some(node) = place.cloned() else {
+            // Its newest record says no more where it is.
+            if let Some(entry) = self.nodes.get_mut(&id) {
+                entry.over(protocol).state = State::Unasked;
+            }
+            return;
+        };
+        if !self.may_ask(now, &node) {
+            self.held.set(visit, now + SUBNET_QUOTA.interval());
+            return;
+        }
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.over(protocol).state = State::Asking;
+        }
+        let slice = Slice::around(&id, |slice| self.nodes.count(slice));
+        let settled = self.nodes.is_covered(slice, protocol);
+        let (ask, near) = match protocol {
+            Protocol::V5 => {
+                let near = if settled { 0 } else { slice.reach() };
+                (Ask::V5(self.distances(near)), near)
+            }
+            Protocol::V4 if settled => {
+                let target = self.searches.target(Slice::ALL, &mut self.rng);
+                (
+                    Ask::V4 {
+                        target,
+                        record: true,
+                    },
+                    0,
+                )
+            }
+            Protocol::V4 => {
+                let target = Target::from(node.public_key());
+                (
+                    Ask::V4 {
+                        target,
+                        record: true,
+                    },
+                    256,
+                )
+            }
+        };
+        self.ask(
+            node,
+            ask,
+            Flight {
+                visit,
+                purpose: Purpose::Visit { near },
+            },
+        );
     }
 
-    fn next_search(&mut self) -> Option<CrawlOutput> {
-        if let Some(slice) = self.slices.next() {
-            let target = self.slices.target(slice, &mut self.rng);
-            let search = Search::Slice(slice);
-            return Some(CrawlOutput::Search { search, target });
+    /// The node's own record, everything within `near`, and farther buckets beginning with a random one: nodes answer in this
+    /// order as far as an answer goes.
+    fn distances(&mut self, near: u16) -> Distances {
+        let within = (DEEPEST..=near).rev();
+        let mut beyond: Vec<u16> = (near.max(DEEPEST - 1) + 1..=256).rev().collect();
+        if !beyond.is_empty() {
+            let first = self.rng.random_range(0..beyond.len().min(self.depth()));
+            beyond.rotate_left(first);
         }
-        // Walks go one after the other, so that each is judged by what those before it had left.
-        if self.flight.searches > 0 || self.quiet_walks >= QUIET_WALKS {
-            return None;
+        let all = std::iter::once(0).chain(within).chain(beyond);
+        Distances::new(all.map(u64::from))
+    }
+
+    /// How many of the farthest buckets of a node have somebody in them, by what is known.
+    fn depth(&self) -> usize {
+        (usize::BITS - self.nodes.len().leading_zeros()) as usize + 1
+    }
+
+    /// Puts a question of a search, if the node's subnet may be asked.
+    fn put(
+        &mut self,
+        now: MonoTime,
+        search: u64,
+        visit: Visit,
+        target: Target,
+        slice: Slice,
+    ) -> bool {
+        let (id, protocol) = visit;
+        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
+        let Some(node) = place.cloned() else {
+            return false;
+        };
+        if !self.may_ask(now, &node) {
+            return false;
         }
-        let mut bytes = [0; 64];
-        self.rng.fill(&mut bytes[..]);
-        Some(CrawlOutput::Search {
-            search: Search::Walk,
-            target: Target::new(bytes),
-        })
+        if let Some(entry) = self.nodes.get_mut(&id) {
+            entry.over(protocol).searched = true;
+        }
+        let ask = match protocol {
+            Protocol::V4 => Ask::V4 {
+                target,
+                record: false,
+            },
+            // From inside the slice it is all that is near, from outside the one bucket that it is in.
+            Protocol::V5 if slice.ids().contains(&id) => {
+                let near = (DEEPEST..=slice.reach()).rev();
+                Ask::V5(Distances::new(near.map(u64::from)))
+            }
+            Protocol::V5 => {
+                let distance = id.log_distance(&target.id());
+                Ask::V5(Distances::new([u64::from(distance)]))
+            }
+        };
+        self.ask(
+            node,
+            ask,
+            Flight {
+                visit,
+                purpose: Purpose::Search(search),
+            },
+        );
+        true
+    }
+
+    fn ask(&mut self, node: Node, ask: Ask, flight: Flight) {
+        let serial = self.serial;
+        self.serial += 1;
+        self.flight.insert(serial, flight);
+        let patience = self.window.patience();
+        self.outputs.push_back(CrawlOutput::Ask(Question {
+            serial,
+            node,
+            ask,
+            patience,
+        }));
+    }
+
+    /// Begins the next search; `false` if there is none to begin now.
+    fn search(&mut self, now: MonoTime) -> bool {
+        if self.stage == Stage::Visiting {
+            if !self.flight.is_empty() || !self.held.is_empty() {
+                return false;
+            }
+            self.stage = Stage::Searching;
+        }
+        let quiet = self.flight.is_empty() && self.held.is_empty();
+        let Some(plan) =
+            self.searches
+                .next(&self.nodes, self.config.protocols, quiet, &mut self.rng)
+        else {
+            return false;
+        };
+        for protocol in [Protocol::V5, Protocol::V4] {
+            if !plan.protocols.contains(protocol) {
+                continue;
+            }
+            let nearest = self.nodes.nearest(plan.around, &plan.target.id(), protocol);
+            let mut asked = 0;
+            for id in nearest {
+                if asked < nodes::COVER
+                    && self.put(now, plan.search, (id, protocol), plan.target, plan.around)
+                {
+                    asked += 1;
+                }
+            }
+            self.searches.on_asked(plan.search, asked);
+        }
+        if self.searches.on_begun(plan.search) {
+            self.progress.searches += 1;
+        }
+        true
     }
 
     fn may_ask(&mut self, now: MonoTime, node: &Node) -> bool {
@@ -348,37 +515,47 @@ impl Crawl {
     }
 }
 
+/// Nodes in a full answer of either protocol.
+const FULL: usize = tercet_discovery::BUCKET_SIZE;
+
 impl Machine for Crawl {
     type Input = CrawlInput;
     type Output = CrawlOutput;
 
     fn handle(&mut self, now: Now, input: CrawlInput) {
         if self.stage == Stage::Idle {
-            self.stage = Stage::Running;
+            self.stage = Stage::Visiting;
         }
         match input {
             CrawlInput::Known(known) => self.on_known(now, known),
-            CrawlInput::Found { search, nodes } => self.on_found(search, &nodes),
-            CrawlInput::Answered { record, rtt } => self.on_answered(now.unix, record, rtt),
-            CrawlInput::Silent { id } => self.on_silent(now, id),
-            CrawlInput::Busy(question) => self.on_busy(now.mono, question),
+            CrawlInput::Came(node) => {
+                self.hear(&node);
+            }
+            CrawlInput::Answered {
+                serial,
+                record,
+                named,
+                rtt,
+            } => {
+                self.on_answer(now, (serial, record, named, rtt));
+            }
+            CrawlInput::Silent { serial } => self.on_silent(now, serial),
         }
         self.fill(now.mono);
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        while let Some(id) = self.held_until.pop_expired(now.mono) {
-            self.waiting.extend(self.held.remove(&id));
+        while let Some(visit) = self.held.pop_expired(now.mono) {
+            self.waiting.push_back(visit);
         }
         self.fill(now.mono);
     }
 
     fn deadline(&self) -> Option<MonoTime> {
-        if self.stage != Stage::Running {
-            return None;
+        match self.stage {
+            Stage::Idle | Stage::Done => None,
+            Stage::Visiting | Stage::Searching => self.held.deadline(),
         }
-        let held = self.held_until.deadline();
-        held.into_iter().chain(self.paused_until).min()
     }
 
     fn poll(&mut self) -> Option<CrawlOutput> {

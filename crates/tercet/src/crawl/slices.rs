@@ -1,21 +1,24 @@
 //! The key space in slices, and a target in each.
 //!
-//! A slice is all ids with the same first bits. A lookup of a target in a slice ends with the 16 nodes nearest to it. If all
-//! of them are in the slice there may be more, and the slice is cut in two; if not, all of the slice's nodes were among them.
-//! Slices wait in one queue, so the search is breadth first: the whole space coarsely before any part of it finely.
+//! A slice is all ids with the same first bits. Slices wait in one queue and are cut in two for as long as they have more nodes
+//! than one answer names, so the search is breadth first: the whole space coarsely before any part of it finely. What was
+//! asked of whom about a slice is the crawl's business.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use rand::RngExt as _;
 use tercet_discovery::Target;
 use tercet_enode::NodeId;
 use tercet_machine::MachineRng;
 
-/// Bits of the finest slices: 4,096 of them, with 16 nodes each room for 65,536.
+/// Bits of the finest slices: 4,096 of them.
 const MAX_BITS: u32 = 12;
 const FINEST: usize = 1 << MAX_BITS;
-/// Nodes a lookup ends with.
-const LOOKUP_RESULT: usize = tercet_discovery::BUCKET_SIZE;
+
+/// A slice with as many known nodes is cut in two. Half of what one answer names, so that an answer about a slice is full
+/// only where there is news.
+pub(super) const LEAF: usize = tercet_discovery::BUCKET_SIZE / 2;
 
 /// The ids whose first `bits` bits are those of `prefix`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +29,45 @@ pub(crate) struct Slice {
 
 impl Slice {
     /// All ids.
-    const ALL: Self = Self { bits: 0, prefix: 0 };
+    pub(super) const ALL: Self = Self { bits: 0, prefix: 0 };
 
-    fn holds(self, id: &NodeId) -> bool {
-        let place = u32::from(place(id)) >> (MAX_BITS - self.bits);
-        place == u32::from(self.prefix)
+    /// The coarsest slice around `id` in which `count` finds fewer than [`LEAF`] nodes; the finest one if there is none.
+    pub(super) fn around(id: &NodeId, count: impl Fn(Self) -> usize) -> Self {
+        let of = |bits| Self {
+            bits,
+            prefix: place(id) >> (MAX_BITS - bits),
+        };
+        let mut slices = (0..=MAX_BITS).map(of);
+        slices
+            .find(|slice| slice.bits == MAX_BITS || count(*slice) < LEAF)
+            .unwrap_or(Self::ALL)
+    }
+
+    /// The log distance within which everything lies that shares the slice with a node in it.
+    pub(super) fn reach(self) -> u16 {
+        // At most 12 bits.
+        256 - self.bits as u16
+    }
+
+    /// The slice's first and last id.
+    pub(super) fn ids(self) -> RangeInclusive<NodeId> {
+        let first = u32::from(self.prefix) << (u16::BITS - self.bits);
+        let last = first + ((1 << (u16::BITS - self.bits)) - 1);
+        let id = |head: u32, rest| {
+            let mut bytes = [rest; 32];
+            for (byte, value) in bytes.iter_mut().zip((head as u16).to_be_bytes()) {
+                *byte = value;
+            }
+            NodeId::new(bytes)
+        };
+        id(first, 0)..=id(last, u8::MAX)
+    }
+
+    /// The slice of twice the size that this one is in.
+    pub(super) fn parent(self) -> Option<Self> {
+        let bits = self.bits.checked_sub(1)?;
+        let prefix = self.prefix >> 1;
+        Some(Self { bits, prefix })
     }
 
     fn halves(self) -> Option<[Self; 2]> {
@@ -51,7 +88,7 @@ fn place(id: &NodeId) -> u16 {
 
 /// The slices still to be searched, at most 4,096 of 8 bytes, and 64 bytes of target for each of the finest: 300 KiB.
 #[derive(Debug)]
-pub(crate) struct Slices {
+pub(super) struct Slices {
     waiting: VecDeque<Slice>,
     targets: Vec<[u8; 64]>,
 }
@@ -59,7 +96,7 @@ pub(crate) struct Slices {
 impl Slices {
     /// The whole space. discv4's targets are the hashes of 64 bytes, so one for each finest slice is found by trial: about
     /// 4,096 × ln 4,096 ≈ 37,000 hashes, some 20 ms.
-    pub(crate) fn new(rng: &mut MachineRng) -> Self {
+    pub(super) fn new(rng: &mut MachineRng) -> Self {
         let mut found: Vec<Option<[u8; 64]>> = vec![None; FINEST];
         let mut missing = FINEST;
         while missing > 0 {
@@ -77,42 +114,29 @@ impl Slices {
         }
     }
 
-    /// The next slice to search.
-    pub(crate) fn next(&mut self) -> Option<Slice> {
-        self.waiting.pop_front()
+    /// The next slice to search: one that cannot be cut or has fewer than [`LEAF`] nodes by `count`.
+    pub(super) fn next(&mut self, count: impl Fn(Slice) -> usize) -> Option<Slice> {
+        while let Some(slice) = self.waiting.pop_front() {
+            match slice.halves() {
+                Some(halves) if count(slice) >= LEAF => self.waiting.extend(halves),
+                _ => return Some(slice),
+            }
+        }
+        None
     }
 
-    /// A slice that was taken and not searched.
-    pub(crate) fn put_back(&mut self, slice: Slice) {
-        self.waiting.push_front(slice);
+    /// A slice that has to be searched again.
+    pub(super) fn put_back(&mut self, slice: Slice) {
+        self.waiting.push_back(slice);
     }
 
     /// A target within `slice`.
-    pub(crate) fn target(&self, slice: Slice, rng: &mut MachineRng) -> Target {
+    pub(super) fn target(&self, slice: Slice, rng: &mut MachineRng) -> Target {
         let free = MAX_BITS - slice.bits;
         let within: usize = rng.random_range(0..1 << free);
         let at = usize::from(slice.prefix) << free | within;
         // There is one for each finest slice.
         Target::new(self.targets.get(at).copied().unwrap_or([0; 64]))
-    }
-
-    /// A search of `slice` ended with the nodes `found`.
-    pub(crate) fn on_found<'a>(
-        &mut self,
-        slice: Slice,
-        found: impl ExactSizeIterator<Item = &'a NodeId>,
-    ) {
-        let full = found.len() >= LOOKUP_RESULT;
-        let mut found = found;
-        if full && found.all(|id| slice.holds(id)) {
-            self.waiting.extend(slice.halves().into_iter().flatten());
-        }
-    }
-
-    /// Whether everything was searched.
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
     }
 }
 
@@ -127,9 +151,17 @@ mod tests {
         let mut queue = VecDeque::from([Slice::ALL]);
         let mut finest = 0;
         while let Some(slice) = queue.pop_front() {
-            assert!(slice.holds(&slices.target(slice, &mut rng).id()));
+            let target = slices.target(slice, &mut rng).id();
+            assert!(slice.ids().contains(&target));
+            // Two ids of a slice are no farther apart than its reach, its ends exactly that far.
+            let (first, last) = slice.ids().into_inner();
+            assert_eq!(first.log_distance(&last), slice.reach());
+            assert!(target.log_distance(&first) <= slice.reach());
             match slice.halves() {
-                Some(halves) => queue.extend(halves),
+                Some(halves) => {
+                    assert!(halves.iter().all(|half| half.parent() == Some(slice)));
+                    queue.extend(halves);
+                }
                 None => finest += 1,
             }
         }
@@ -137,18 +169,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_slice_is_cut() {
+    fn only_a_full_slice_is_cut_and_the_coarse_come_first() {
         let mut rng = MachineRng::from_seed([2; 32]);
         let mut slices = Slices::new(&mut rng);
-        let all = slices.next().unwrap();
-        let ids = |first: u8, count: usize| vec![NodeId::new([first; 32]); count];
-        slices.on_found(all, ids(0, 15).iter());
-        assert!(slices.is_empty());
-        slices.on_found(all, ids(0, 16).iter());
-        let (low, high) = (slices.next().unwrap(), slices.next().unwrap());
-        assert!(low.holds(&NodeId::new([0x7f; 32])) && high.holds(&NodeId::new([0x80; 32])));
-        // One stranger among the 16: the slice has no more.
-        slices.on_found(low, [ids(0x7f, 15), ids(0x80, 1)].concat().iter());
-        assert!(slices.is_empty());
+        assert_eq!(slices.next(|_| LEAF - 1), Some(Slice::ALL));
+        slices.put_back(Slice::ALL);
+        // Everything is in the upper half of the upper half.
+        let crowd = NodeId::new([0xff; 32]);
+        let count =
+            |slice: Slice| LEAF * usize::from(slice.bits < 3 && slice.ids().contains(&crowd));
+        let found: Vec<_> = std::iter::from_fn(|| slices.next(count)).collect();
+        let expected =
+            [(1, 0), (2, 2), (3, 6), (3, 7)].map(|(bits, prefix)| Slice { bits, prefix });
+        assert_eq!(found, expected);
+        assert_eq!(Slice::around(&crowd, count), expected[3]);
+        assert_eq!(Slice::around(&crowd, |_| LEAF).bits, MAX_BITS);
     }
 }

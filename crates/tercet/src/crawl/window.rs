@@ -1,4 +1,4 @@
-//! How many requests may be under way: additive increase, multiplicative decrease.
+//! How many requests may be under way, and how long each is waited for: additive increase, multiplicative decrease.
 //!
 //! Most nodes a crawler hears of are gone, so a silent stranger says nothing about the way to it. A node that has answered
 //! before and no longer does may have drowned in our own traffic: that halves the window, at most once in a recovery time.
@@ -13,6 +13,13 @@ const START: f64 = 32.0;
 const FLOOR: f64 = 8.0;
 /// Without a measurement, and at least: one loss event is counted once.
 const MIN_RECOVERY: Duration = Duration::from_millis(100);
+
+/// An answer is waited for at least this long (discv5's own timeout in go-ethereum; discv4's is 500 ms)…
+const MIN_PATIENCE: Duration = Duration::from_millis(700);
+/// …and at most this long…
+const MAX_PATIENCE: Duration = Duration::from_secs(2);
+/// …and between the two so many times as long as answers take.
+const PATIENCE: u32 = 4;
 
 /// The window. Times are smoothed as TCP does (RFC 6298): a new measurement counts one eighth.
 #[derive(Debug)]
@@ -43,6 +50,12 @@ impl Window {
     /// The smoothed time of an answer.
     pub(crate) fn smoothed(&self) -> Option<Duration> {
         self.smoothed
+    }
+
+    /// How long to wait for an answer.
+    pub(crate) fn patience(&self) -> Duration {
+        let usual = self.smoothed.unwrap_or_default();
+        (usual * PATIENCE).clamp(MIN_PATIENCE, MAX_PATIENCE)
     }
 
     /// An answer came after `rtt`: one more for each window of answers.
@@ -83,6 +96,19 @@ mod tests {
         window.on_loss(MonoTime::from_millis(100));
         window.on_loss(MonoTime::from_secs(1));
         assert_eq!(window.size(), FLOOR as usize);
+    }
+
+    #[test]
+    fn patience_follows_the_time_of_answers() {
+        let mut window = Window::new(8);
+        assert_eq!(window.patience(), MIN_PATIENCE);
+        for (rtt, patience) in [(100, 700), (400, 1600), (3000, 2000)] {
+            for _ in 0..64 {
+                window.on_answer(Duration::from_millis(rtt));
+            }
+            let off = window.patience().abs_diff(Duration::from_millis(patience));
+            assert!(off < Duration::from_millis(5), "{:?}", window.patience());
+        }
     }
 
     #[test]
