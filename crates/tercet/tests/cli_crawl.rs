@@ -65,6 +65,8 @@ fn a_network_is_found_whole_and_found_again() {
     let report = json(&["crawl", &file, "--bootnodes", &boot, "--json"]);
     assert_eq!(report["complete"], true, "{report}");
     assert_eq!(report["nodes"], u64::from(NODES), "{report}");
+    let over = (&report["answered_v4"], &report["answered_v5"]);
+    assert_eq!(over, (&24.into(), &24.into()), "{report}");
     assert_eq!(ids(&file), all);
     let info = json(&["nodeset", "info", &file, "--json"]);
     assert_eq!(
@@ -105,10 +107,9 @@ fn a_network_is_found_whole_and_found_again() {
     let gone = nodes[5].local_node().id().to_string();
     runtime.block_on(nodes[5].shutdown());
     let report = json(&["crawl", &file, "--json"]);
-    assert_eq!(
-        (&report["answered"], &report["silent"]),
-        (&23.into(), &1.into())
-    );
+    // The crawlers before this one have gone too, and some node may still name them.
+    assert_eq!(report["answered"], 23, "{report}");
+    assert!(report["silent"].as_u64() >= Some(1), "{report}");
     let set: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
     for id in &all {
         assert_eq!(set[id]["score"], if *id == gone { 3 } else { 7 }, "{id}");

@@ -159,12 +159,6 @@ impl Crawl {
         kept.map(|entry| entry.known.clone()).collect()
     }
 
-    /// What is known of one node, and where it is asked.
-    pub(crate) fn node(&self, id: &NodeId) -> Option<(&KnownNode, Option<&Node>)> {
-        let entry = self.nodes.get(id)?;
-        Some((&entry.known, entry.node.as_ref()))
-    }
-
     fn on_known(&mut self, now: Now, known: KnownNode) {
         let id = known.address.id();
         if self.nodes.contains(&id) || !self.has_room() {
@@ -310,7 +304,7 @@ impl Crawl {
         if let Some(entry) = self.nodes.get_mut(&id) {
             entry.over(protocol).searched = false;
         }
-        if self.searches.on_end(search, found) {
+        if self.searches.on_end(&self.nodes, search, found) {
             self.progress.searches += 1;
         }
     }
@@ -503,7 +497,7 @@ impl Crawl {
             }
             self.searches.on_asked(plan.search, asked);
         }
-        if self.searches.on_begun(plan.search) {
+        if self.searches.on_begun(&self.nodes, plan.search) {
             self.progress.searches += 1;
         }
         true

@@ -35,6 +35,8 @@ struct Search {
     left: usize,
     /// Nodes nobody had named before.
     found: usize,
+    /// Nodes of the slice when it began.
+    known: usize,
 }
 
 /// See the module's documentation.
@@ -82,7 +84,11 @@ impl Searches {
             }
             if !protocols.is_empty() {
                 let target = self.slices.target(around, rng);
-                return Some(self.begin(Some(around), target, around, protocols));
+                let plan = self.begin(Some(around), target, around, protocols);
+                if let Some(search) = self.running.get_mut(&plan.search) {
+                    search.known = nodes.count(around);
+                }
+                return Some(plan);
             }
         }
         if !quiet || !self.running.is_empty() || self.quiet_walks >= QUIET_WALKS {
@@ -103,8 +109,16 @@ impl Searches {
         let search = self.number;
         self.number += 1;
         // One more than is asked, until all of it is.
-        let (left, found) = (1, 0);
-        self.running.insert(search, Search { slice, left, found });
+        let (left, found, known) = (1, 0, 0);
+        self.running.insert(
+            search,
+            Search {
+                slice,
+                left,
+                found,
+                known,
+            },
+        );
         Plan {
             search,
             target,
@@ -121,12 +135,12 @@ impl Searches {
     }
 
     /// All questions of a search were put. Says whether that was its end.
-    pub(super) fn on_begun(&mut self, search: u64) -> bool {
-        self.on_end(search, 0)
+    pub(super) fn on_begun(&mut self, nodes: &Nodes, search: u64) -> bool {
+        self.on_end(nodes, search, 0)
     }
 
     /// A question of a search ended, and named so many new nodes. Says whether that was the search's end.
-    pub(super) fn on_end(&mut self, number: u64, found: usize) -> bool {
+    pub(super) fn on_end(&mut self, nodes: &Nodes, number: u64, found: usize) -> bool {
         let Some(search) = self.running.get_mut(&number) else {
             return false;
         };
@@ -137,8 +151,10 @@ impl Searches {
         }
         let found = search.found > 0;
         match search.slice {
-            // Whoever is new there may know more.
-            Some(slice) if found => self.slices.put_back(slice),
+            // Where there is somebody new there may be more; another search may have been the first to name them.
+            Some(slice) if found || nodes.count(slice) > search.known => {
+                self.slices.put_back(slice);
+            }
             Some(_) => {}
             None if found => self.quiet_walks = 0,
             None => self.quiet_walks += 1,
