@@ -11,7 +11,6 @@ use tercet_discovery::Protocols;
 use tercet_enode::{Node, NodeAddress};
 use tokio::time::Instant;
 
-use super::discover::any_port_towards;
 use super::node::options::List;
 use crate::bootnodes;
 use crate::crawl::{Driver, DriverConfig, Progress};

@@ -180,7 +180,7 @@ impl Driver {
             if let Some(output) = self.wire.poll() {
                 match output {
                     WireOutput::Send { to, datagram } => self.link.send(to, datagram),
-                    WireOutput::Job(job) => self.pending.push(job),
+                    WireOutput::Job(job) => self.pending.push(*job),
                     WireOutput::Tell(input) => self.crawl.handle(now, input),
                 }
             } else if let Some(output) = self.crawl.poll() {

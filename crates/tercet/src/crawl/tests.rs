@@ -421,7 +421,7 @@ fn memory_is_bounded() {
     let progress = crawl.progress();
     assert_eq!((progress.seen, progress.left_out), (MAX_NODES, 1));
     assert!(size_of::<(NodeId, nodes::Entry)>() + 2 * size_of::<Visit>() <= 640);
-    assert!(LEAF < FULL);
+    const { assert!(LEAF < FULL) };
 }
 
 #[test]

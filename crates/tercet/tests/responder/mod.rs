@@ -41,7 +41,7 @@ pub fn record(number: usize, addr: SocketAddr) -> NodeRecord {
         .ip(addr.ip())
         .udp(addr.port())
         .eth([0xfc, 0x64, 0xec, 0x04], 1_150_000);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         record = record.snap();
     }
     record.sign(&key(number)).unwrap()

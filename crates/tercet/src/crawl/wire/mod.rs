@@ -47,7 +47,7 @@ pub(crate) enum WireOutput {
     /// Send a datagram.
     Send { to: SocketAddr, datagram: Bytes },
     /// Run this, anywhere, and hand back the result.
-    Job(Job),
+    Job(Box<Job>),
     /// Tell the crawl.
     Tell(CrawlInput),
 }
@@ -175,7 +175,7 @@ impl Shared {
     }
 
     fn job(&mut self, job: Job) {
-        self.out.push_back(WireOutput::Job(job));
+        self.out.push_back(WireOutput::Job(Box::new(job)));
     }
 
     fn tell(&mut self, input: CrawlInput) {

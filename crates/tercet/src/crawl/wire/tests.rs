@@ -232,7 +232,7 @@ fn a_record_many_name_is_checked_once() {
                 }
             }
             WireOutput::Job(job) => {
-                checks += usize::from(matches!(job, Job::Records { .. }));
+                checks += usize::from(matches!(*job, Job::Records { .. }));
                 net.wire.handle(net.now, WireInput::Done(job.run()));
             }
             WireOutput::Tell(input) => net.told.push(input),

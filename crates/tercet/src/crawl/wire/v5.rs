@@ -194,10 +194,10 @@ impl V5 {
                     self.sessions.handle(now, challenge);
                 }
                 SessionOutput::Established { from, record, .. } => {
-                    self.on_established(shared, from, record)
+                    self.on_established(shared, from, record);
                 }
                 SessionOutput::Message { from, id, message } => {
-                    self.on_message(shared, now, from, id, message)
+                    self.on_message(shared, now, from, id, message);
                 }
             }
         }
@@ -351,7 +351,7 @@ impl Pending {
         };
         match Node::from_record(record) {
             Some(node) if shared.records.may_name(self.to.ip(), &node) && is_new(&node) => {
-                self.named.push(node)
+                self.named.push(node);
             }
             _ => shared.counters.refused += 1,
         }
