@@ -14,6 +14,7 @@
 
 use std::alloc::System;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -24,7 +25,8 @@ use tercet_discovery::v5::{
     V5Peer,
 };
 use tercet_discovery::{
-    BUCKET_SIZE, BUCKETS, MAX_REPLACEMENTS, Proof, Protocol, RevalidationConfig, Table,
+    BUCKET_SIZE, BUCKETS, MAX_REPLACEMENTS, NodeStack, Proof, Protocol, RevalidationConfig,
+    StackConfig, StackInput, StackOutput, Table, v4,
 };
 use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
@@ -308,6 +310,107 @@ fn table() {
     );
 }
 
+/// Takes what a stack puts out; the datagram to `to` among it.
+fn drain(stack: &mut NodeStack, to: SocketAddr) -> Option<Bytes> {
+    let mut sent = None;
+    while let Some(output) = stack.poll() {
+        match output {
+            StackOutput::Datagram {
+                to: other,
+                datagram,
+            } if other == to => sent = sent.or(Some(datagram)),
+            _ => {}
+        }
+    }
+    sent
+}
+
+fn arrive(stack: &mut NodeStack, now: Now, from: SocketAddr, datagram: &[u8]) -> Option<Bytes> {
+    let datagram = BytesMut::from(datagram);
+    stack.handle(now, StackInput::Datagram { from, datagram });
+    drain(stack, from)
+}
+
+/// The whole of a node's discovery under floods of every kind, one after the other, each from more networks than anything is kept
+/// of.
+fn whole_node() {
+    let local = key(0);
+    let listen = SocketAddr::new([20, 0, 0, 1].into(), 30_303);
+    let mut config = StackConfig::new([3; 32]);
+    config.listen = [Some(listen), None];
+    let before = held();
+    let mut now = START;
+    let mut stack = NodeStack::new(config, local.clone(), None, now).unwrap();
+    let mut most = 0;
+    let mut show = |what: &str, count: u32| {
+        let bytes = held() - before;
+        most = most.max(bytes);
+        println!(
+            "a node after {count:>6} {what:<30} {:>10.1} KiB",
+            bytes as f64 / 1024.0
+        );
+    };
+    show("packets", 0);
+
+    let unread = 100_000;
+    for n in 0..unread {
+        now = now.after(Duration::from_micros(10));
+        arrive(&mut stack, now, addr(n), &unreadable(&local.node_id(), n));
+    }
+    assert_eq!(stack.sessions().challenges(), MAX_CHALLENGES);
+    show("packets nobody can read", unread);
+
+    let pings = 20_000;
+    for n in 0..pings {
+        now = now.after(Duration::from_micros(100));
+        let ping = v4::Message::Ping(v4::Ping {
+            from: v4::WireEndpoint::default(),
+            to: v4::WireEndpoint::default(),
+            expiration: now.unix.as_secs() + 20,
+            enr_seq: None,
+        });
+        let (ping, _) = v4::codec::encode(&key(n % 5000), &ping);
+        arrive(&mut stack, now, addr(n), &ping);
+        stack.handle_timeout(now);
+        drain(&mut stack, addr(n));
+    }
+    show("discv4 pings", pings);
+
+    // Until the limits of networks have forgotten the flood.
+    now = now.after(Duration::from_secs(10));
+    stack.handle_timeout(now);
+    drain(&mut stack, listen);
+    let handshakes = 2 * DEFAULT_SESSIONS as u32;
+    let node = V5Peer {
+        id: local.node_id(),
+        key: Some(local.public_key()),
+    };
+    for n in 1..=handshakes {
+        now = now.after(Duration::from_millis(1));
+        let (mut stranger, from) = (machine(n), addr(n));
+        let (to, peer, message) = (listen, node, ping());
+        stranger.handle(now, SessionInput::Send { to, peer, message });
+        let Some(SessionOutput::Send { datagram, .. }) = stranger.poll() else {
+            panic!("nothing sent");
+        };
+        let whoareyou = arrive(&mut stack, now, from, &datagram).unwrap();
+        let handshake = deliver(&mut stranger, now, listen, &whoareyou, None).unwrap();
+        arrive(&mut stack, now, from, &handshake).unwrap();
+        stack.handle_timeout(now);
+        drain(&mut stack, from);
+    }
+    assert_eq!(stack.sessions().len(), DEFAULT_SESSIONS);
+    show("discv5 handshakes", handshakes);
+
+    for _ in 0..60 {
+        now = now.after(Duration::from_secs(1));
+        stack.handle_timeout(now);
+        drain(&mut stack, listen);
+    }
+    show("quiet seconds", 60);
+    assert!(most <= WHOLE, "{most} bytes, said to be {WHOLE} at most");
+}
+
 /// Bytes each, at most; `docs/performance.md` has what was measured.
 const SESSION: usize = 1280;
 const KEYS: usize = 768;
@@ -316,6 +419,8 @@ const WAITING: usize = 2304;
 const NODE: usize = 1024;
 /// What an entry that is gone may still take.
 const GONE: usize = 16;
+/// All of a node's discovery.
+const WHOLE: usize = 8 << 20;
 
 #[test]
 fn what_strangers_can_fill_is_as_small_as_it_is_said_to_be() {
@@ -325,4 +430,5 @@ fn what_strangers_can_fill_is_as_small_as_it_is_said_to_be() {
     challenges();
     requests();
     table();
+    whole_node();
 }
