@@ -131,9 +131,55 @@ fn one_line(rendered: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, Parser as _};
+    use clap::{Arg, Command, CommandFactory as _, Parser as _};
 
     use super::{Cli, one_line};
+
+    const DOCS: &str = include_str!("../../../docs/cli.md");
+
+    fn flags(command: &Command) -> impl Iterator<Item = (&Arg, String)> {
+        let own = command.get_arguments().filter(|arg| !arg.is_global_set());
+        let named = own.filter_map(|arg| arg.get_long().map(|long| (arg, format!("--{long}"))));
+        named.filter(|(_, flag)| flag != "--help" && flag != "--version")
+    }
+
+    #[test]
+    fn every_command_and_every_flag_is_documented() {
+        let cli = Cli::command();
+        let mut open: Vec<(String, &Command)> = vec![(String::new(), &cli)];
+        while let Some((path, command)) = open.pop() {
+            for (_, flag) in flags(command) {
+                assert!(DOCS.contains(&flag), "{path}: {flag}");
+            }
+            let named = command.get_subcommands().filter(|inner| inner.get_name() != "help");
+            for inner in named {
+                let path = format!("{path} {}", inner.get_name());
+                assert!(DOCS.contains(path.trim_start()), "{path}");
+                open.push((path, inner));
+            }
+        }
+    }
+
+    /// What the help says of a default, the table of the node's options says too.
+    #[test]
+    fn the_documented_defaults_of_a_node_are_those_of_the_help() {
+        let cli = Cli::command();
+        let node = cli.find_subcommand("node").unwrap();
+        let mut compared = 0;
+        for (arg, flag) in flags(node) {
+            let help = arg.get_help().unwrap().to_string();
+            let Some((_, default)) = help.split_once("[default: ") else {
+                continue;
+            };
+            let default = default.trim_end_matches(']');
+            let wanted = |line: &&str| line.starts_with('|') && line.contains(&format!("`{flag}"));
+            let row = DOCS.lines().find(wanted).unwrap_or_else(|| panic!("{flag}"));
+            let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+            assert_eq!(last.replace('`', ""), default, "{flag}");
+            compared += 1;
+        }
+        assert!(compared > 10, "{compared}");
+    }
 
     #[test]
     fn the_definition_is_consistent() {
