@@ -151,7 +151,9 @@ mod tests {
             for (_, flag) in flags(command) {
                 assert!(DOCS.contains(&flag), "{path}: {flag}");
             }
-            let named = command.get_subcommands().filter(|inner| inner.get_name() != "help");
+            let named = command
+                .get_subcommands()
+                .filter(|inner| inner.get_name() != "help");
             for inner in named {
                 let path = format!("{path} {}", inner.get_name());
                 assert!(DOCS.contains(path.trim_start()), "{path}");
@@ -173,7 +175,10 @@ mod tests {
             };
             let default = default.trim_end_matches(']');
             let wanted = |line: &&str| line.starts_with('|') && line.contains(&format!("`{flag}"));
-            let row = DOCS.lines().find(wanted).unwrap_or_else(|| panic!("{flag}"));
+            let row = DOCS
+                .lines()
+                .find(wanted)
+                .unwrap_or_else(|| panic!("{flag}"));
             let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
             assert_eq!(last.replace('`', ""), default, "{flag}");
             compared += 1;
