@@ -27,7 +27,8 @@ use tercet_server::{
     ProtocolIo, ProtocolSender, Server, ServerConfig, ServerEvent,
 };
 use tercet_tests::{
-    Child, EthNode, LIMIT, LiveChain, any_port, discovery, go_peer, key, node, until_live,
+    Child, EthNode, LIMIT, LiveChain, any_port, discovery, go_peer, key, node, until_entry,
+    until_live,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
@@ -95,7 +96,11 @@ async fn our_lookup_finds_through_it_whom_it_knows() {
 async fn its_lookup_finds_through_us_whom_we_know() {
     let known = discovery(&key(4), Vec::new()).await;
     let between = discovery(&key(5), vec![known.local_node()]).await;
-    until_live(&between, known.local_node().id()).await;
+    // Over discv4 it tells only of nodes that have answered it over discv4.
+    until_entry(&between, known.local_node().id(), |entry| {
+        entry.protocols.contains(tercet_discovery::Protocol::V4)
+    })
+    .await;
 
     let url = between.local_node().enode_url().to_string();
     let Some((mut go, _)) = go_peer("go", &json!({"Bootnodes": [url]})) else {

@@ -48,7 +48,8 @@ with_each_client!(
         we_lose_the_session,
         they_lose_the_session,
         both_begin_at_once,
-        a_new_record_is_fetched;
+        a_new_record_is_fetched,
+        many_handshakes_and_requests;
     service:
         every_request_in_both_directions,
         a_session_lost_by_either_is_made_again,

@@ -101,10 +101,11 @@ impl Member {
     }
 }
 
-/// A protocol that both speak.
-fn common(one: &Member, other: &Member) -> Option<Protocol> {
-    let both = |&protocol: &Protocol| one.speaks(protocol) && other.speaks(protocol);
-    [Protocol::V5, Protocol::V4].into_iter().find(both)
+/// The protocols that both speak.
+fn common(one: &Member, other: &Member) -> Vec<Protocol> {
+    let both = |protocol: &Protocol| one.speaks(*protocol) && other.speaks(*protocol);
+    let protocols = [Protocol::V5, Protocol::V4].into_iter();
+    protocols.filter(both).collect()
 }
 
 /// All members, the first of them of the kind `first`; without those that it has no protocol in common with.
@@ -115,12 +116,16 @@ async fn network(first: Kind) -> Option<Vec<Member>> {
     let mut members = vec![middle];
     for (kind, seed) in kinds.zip(81..) {
         let mut member = Member::start(kind, &key(seed), Some(&begin)).await?;
-        let Some(over) = common(&members[0], &member) else {
+        let common = common(&members[0], &member);
+        if common.is_empty() {
             continue;
-        };
+        }
         member.greet(&begin).await;
         let record = member.record();
-        members[0].await_live(&record, over).await;
+        // Over each protocol it tells only of those that have answered it over that one.
+        for over in common {
+            members[0].await_live(&record, over).await;
+        }
         members.push(member);
     }
     Some(members)
@@ -130,15 +135,22 @@ pub(crate) async fn every_node_finds_every_other(first: Kind) {
     let Some(mut members) = network(first).await else {
         return;
     };
-    let pairs: Vec<_> = (0..members.len())
+    let mut pairs: Vec<_> = (0..members.len())
         .flat_map(|one| (0..members.len()).map(move |other| (one, other)))
         .filter(|(one, other)| one != other)
         .filter_map(|(one, other)| {
-            common(&members[one], &members[other]).map(|over| (one, other, over))
+            let common = common(&members[one], &members[other]);
+            common.first().map(|&over| (one, other, over))
         })
         .collect();
+    // Who speaks only discv4 goes first. Ours asks over discv5 whoever speaks it, where nobody names such a node: it is the
+    // one to make itself known.
+    pairs.sort_by_key(|&(one, ..)| members[one].speaks(Protocol::V5));
     for &(one, other, over) in &pairs {
         let wanted = members[other].record();
+        if over == Protocol::V4 && members[one].speaks(Protocol::V5) {
+            members[one].await_live(&wanted, over).await;
+        }
         let found = members[one].lookup(&wanted, over).await;
         assert!(
             found.contains(&wanted.id()),

@@ -202,3 +202,34 @@ pub(crate) fn a_new_record_is_fetched(client: Client) {
     assert_eq!(ask_ping(&mut wire, &peer, &[3; 8]), pong(&wire, &peer));
     assert_eq!(ask_nodes(&mut wire, &peer, &[4; 8], &[0]), [newer]);
 }
+
+/// Rounds enough that what goes wrong once in 256 times, as with a byte that happens to be zero, most likely shows.
+const ROUNDS: u64 = 300;
+
+pub(crate) fn many_handshakes_and_requests(client: Client) {
+    let Some(mut peer) = Peer::start(client, &key(15), &[]) else {
+        return;
+    };
+    let mut wire = Wire::new(key(16));
+    let record = wire.record.clone();
+    // As the service draws them: the first byte is never zero.
+    let id = |round: u64| (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63).to_be_bytes();
+    for round in 0..ROUNDS {
+        wire.forget_sessions();
+        let (id, next) = (id(2 * round), id(2 * round + 1));
+        if round % 2 == 0 {
+            assert_eq!(
+                ask_ping(&mut wire, &peer, &id),
+                pong(&wire, &peer),
+                "{round}"
+            );
+        } else {
+            let pong = wire.serve(|| peer.ping(&record));
+            assert_eq!(pong, Ok((record.seq(), peer.addr())), "{round}");
+        }
+        let own = ask_nodes(&mut wire, &peer, &next, &[0]);
+        assert_eq!(own, [peer.record().clone()], "{round}");
+        let talk = wire.serve(|| peer.talk(&record, "any", &id));
+        assert_eq!(talk, Ok(id.to_vec()), "{round}");
+    }
+}

@@ -25,7 +25,7 @@ pub(crate) struct Wire {
     pub(crate) record: NodeRecord,
     sessions: Sessions,
     began: Instant,
-    machines: u8,
+    machines: u64,
     /// Records of others, as a table would know them.
     pub(crate) known: HashMap<NodeId, NodeRecord>,
     /// What FINDNODE with other distances than 0 is answered with.
@@ -114,7 +114,9 @@ impl Wire {
                 None => usize::MAX,
             };
             if heard.len() >= total {
-                return heard.into_iter().map(|(_, one)| one.clone()).collect();
+                let heard = heard.into_iter().map(|(_, one)| one.clone()).collect();
+                self.responses.retain(|(to, _)| *to != id);
+                return heard;
             }
             self.step();
         }
@@ -246,8 +248,10 @@ impl Wire {
 }
 
 /// Each with other randomness: nothing may be drawn twice under one key.
-fn machine(number: u8, key: &SecretKey, record: &NodeRecord) -> Sessions {
-    let config = SessionsConfig::new([number; 32]);
+fn machine(number: u64, key: &SecretKey, record: &NodeRecord) -> Sessions {
+    let mut seed = [0; 32];
+    seed[..8].copy_from_slice(&number.to_be_bytes());
+    let config = SessionsConfig::new(seed);
     Sessions::new(config, key.clone(), record.clone())
 }
 
