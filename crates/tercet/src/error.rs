@@ -17,6 +17,7 @@ use crate::cmd::devnet::{DevnetChainError, Lacks};
 use crate::cmd::dns::DnsError;
 use crate::cmd::node::options::OptionsFileError;
 use crate::crawl::CrawlError;
+use crate::crawl::store::StoreError;
 use crate::descriptors::DescriptorError;
 use crate::keyfile::KeyFileError;
 use crate::nodeset::NodeSetError;
@@ -58,6 +59,9 @@ pub(crate) enum CliError {
     /// A crawl did not start or broke off.
     #[error(transparent)]
     Crawl(#[from] CrawlError),
+    /// The database of crawls is unusable.
+    #[error(transparent)]
+    CrawlStore(#[from] StoreError),
     /// A list of nodes in DNS.
     #[error(transparent)]
     Dns(#[from] Box<DnsError>),
@@ -269,6 +273,7 @@ impl CliError {
             | Self::NoHome
             | Self::Datadir { .. } => EXIT_BAD_INPUT,
             Self::Dns(error) if error.is_bad_input() => EXIT_BAD_INPUT,
+            Self::CrawlStore(error) if error.is_bad_input() => EXIT_BAD_INPUT,
             Self::Interrupted => EXIT_INTERRUPTED,
             // The reader has what it wanted.
             Self::Stdout(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,

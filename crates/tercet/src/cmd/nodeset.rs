@@ -8,8 +8,9 @@ use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::crawl::store;
 use crate::error::CliError;
-use crate::nodeset::{FilterArgs, NodeFilter, NodeSet};
+use crate::nodeset::{FilterArgs, NodeFilter, NodeSet, Summary};
 use crate::output::{Fields, Output};
 
 #[derive(Debug, Subcommand)]
@@ -18,6 +19,15 @@ pub(crate) enum NodesetCommand {
     #[command(after_help = "Example:\n  tercet nodeset info nodes.json")]
     Info {
         /// The node set
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Count the nodes of a set by client, fork and protocol
+    #[command(after_help = "Examples:
+  tercet nodeset summary nodes.json   what the records say
+  tercet nodeset summary crawl.db     what answered, from the database of `tercet crawl --sqlite`")]
+    Summary {
+        /// The node set, or the database of a crawl
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -68,6 +78,14 @@ pub(crate) fn run(command: NodesetCommand, output: Output) -> Result<(), CliErro
             };
             output.print(&report, InfoReport::text)
         }
+        NodesetCommand::Summary { file } => {
+            let summary = if store::is_database(&file) {
+                Summary::of_counts(&store::counts(&file)?)
+            } else {
+                Summary::of_set(&NodeSet::read(&file)?)
+            };
+            output.print(&summary, Summary::text)
+        }
         NodesetCommand::Filter(args) => {
             let set = NodeSet::read(&args.file)?;
             let filter = NodeFilter {
@@ -81,6 +99,27 @@ pub(crate) fn run(command: NodesetCommand, output: Output) -> Result<(), CliErro
             let text = kept.pretty().map_err(CliError::Json)?;
             output.print(&kept, |_| text.trim_end().to_owned())
         }
+    }
+}
+
+impl Summary {
+    fn text(&self) -> String {
+        let mut fields = Fields::default();
+        fields.add("nodes", self.nodes);
+        for (title, counts) in [
+            ("client", &self.clients),
+            ("fork", &self.forks),
+            ("protocol", &self.protocols),
+        ] {
+            // The most frequent first; equal ones by name.
+            let mut rows: Vec<_> = counts.iter().collect();
+            rows.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+            fields.add(format!("by {title}"), "");
+            for (name, count) in rows {
+                fields.add(format!("  {name}"), count);
+            }
+        }
+        fields.render()
     }
 }
 

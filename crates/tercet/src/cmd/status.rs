@@ -104,7 +104,7 @@ impl StatusReport {
 }
 
 /// Reads until the Status of the highest shared version of eth. Nodes send theirs without waiting for ours.
-async fn first_status(
+pub(super) async fn first_status(
     stream: &mut RlpxStream<TcpStream>,
     address: SocketAddr,
 ) -> Result<(EthVersion, Status), CliError> {

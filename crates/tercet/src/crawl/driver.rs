@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 
 use tercet_discovery::Protocols;
 use tercet_enode::{NodeRecord, RecordError, SecretKey};
-use tercet_machine::{Clock, Machine as _};
+use tercet_machine::{Clock, Machine as _, Now};
 use thiserror::Error;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -114,6 +114,11 @@ impl Driver {
     /// The crawl, to be looked at.
     pub(crate) fn crawl(&self) -> &Crawl {
         &self.crawl
+    }
+
+    /// The crawl's clock.
+    pub(crate) fn now(&self) -> Now {
+        self.clock.now()
     }
 
     pub(crate) fn traffic(&self) -> Traffic {

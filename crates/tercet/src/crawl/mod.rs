@@ -14,6 +14,7 @@ mod link;
 mod nodes;
 mod search;
 mod slices;
+pub(crate) mod store;
 mod window;
 pub(crate) mod wire;
 
@@ -157,6 +158,12 @@ impl Crawl {
     pub(crate) fn set(&self) -> NodeSet {
         let kept = self.nodes.values().filter(|entry| entry.in_set);
         kept.map(|entry| entry.known.clone()).collect()
+    }
+
+    /// What is known of one node, and where it is asked.
+    pub(crate) fn node(&self, id: &NodeId) -> Option<(&KnownNode, Option<&Node>)> {
+        let entry = self.nodes.get(id)?;
+        Some((&entry.known, entry.node.as_ref()))
     }
 
     fn on_known(&mut self, now: Now, known: KnownNode) {

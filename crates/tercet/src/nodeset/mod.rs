@@ -2,6 +2,7 @@
 //! crawler writes it, `nodeset` reads it, DNS trees are made of it. Which nodes of a set are wanted is in `filter`.
 
 mod filter;
+mod summary;
 mod time;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use tercet_enode::{NodeAddress, NodeId, NodeRecord};
 use tercet_machine::UnixTime;
 use thiserror::Error;
 
-pub(crate) use filter::{EthNetworkName, FilterArgs, NodeFilter};
+pub(crate) use filter::{EthNetworkName, FilterArgs, NodeFilter, fork_id};
+pub(crate) use summary::Summary;
 
 /// A set of nodes, ordered by id, so that equal sets are equal files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -137,6 +139,11 @@ impl NodeSet {
     /// Adds a node or takes its new state.
     pub(crate) fn insert(&mut self, node: KnownNode) {
         self.nodes.insert(node.address.id(), node);
+    }
+
+    /// One node.
+    pub(crate) fn get(&self, id: &NodeId) -> Option<&KnownNode> {
+        self.nodes.get(id)
     }
 
     /// The nodes, by id.

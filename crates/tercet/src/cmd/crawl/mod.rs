@@ -1,5 +1,10 @@
-//! `tercet crawl`: runs the crawler over a discovery service, shows how far it is, and keeps the node set on disk.
+//! `tercet crawl`: runs the crawler, shows how far it is, and keeps the node set and the database on disk. What nodes say over
+//! RLPx is asked in `speak`; what goes into the database is put together in `records`.
 
+mod records;
+mod speak;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,12 +13,14 @@ use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar};
 use serde::Serialize;
 use tercet_discovery::Protocols;
-use tercet_enode::{Node, NodeAddress};
+use tercet_enode::{Node, NodeAddress, NodeId};
 use tokio::time::Instant;
 
+use self::speak::{Dials, Outcome};
 use super::node::options::List;
 use crate::bootnodes;
-use crate::crawl::{Driver, DriverConfig, Progress};
+use crate::crawl::store::Store;
+use crate::crawl::{Driver, DriverConfig, Meeting, Progress};
 use crate::error::CliError;
 use crate::keyfile::KeyArgs;
 use crate::nodeset::{EthNetworkName, FilterArgs, KnownNode, NodeFilter, NodeSet};
@@ -53,6 +60,7 @@ impl From<Over> for Protocols {
   tercet crawl nodes.json --bootnodes enode://KEY@127.0.0.1:30303
   tercet crawl nodes.json --network mainnet --timeout 30m --eth-network mainnet
   tercet crawl nodes.json                       goes on from the nodes in the file
+  tercet crawl nodes.json --sqlite crawl.db --status   remembers everything, client names and chains too
 
 Nothing is sent to a public network unless --bootnodes, --network or the file names nodes there. Ctrl-C saves.")]
 pub(crate) struct CrawlArgs {
@@ -76,6 +84,15 @@ pub(crate) struct CrawlArgs {
     protocol: Over,
     #[command(flatten)]
     filter: FilterArgs,
+    /// Keep the full data of this crawl in a database, and go on from what it holds
+    #[arg(long, value_name = "FILE")]
+    sqlite: Option<PathBuf>,
+    /// Connect to each wanted node over RLPx for its Hello: client name and capabilities
+    #[arg(long)]
+    hello: bool,
+    /// As --hello, and for its eth Status: network, genesis and fork id
+    #[arg(long)]
+    status: bool,
     #[command(flatten)]
     key: KeyArgs,
     /// The only address to listen on [default: any port, of both kinds of address]
@@ -106,6 +123,11 @@ struct CrawlReport {
     answered_v5: usize,
     silent: usize,
     recent: usize,
+    /// With --hello or --status: how many said their Hello, and how many their Status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hellos: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statuses: Option<usize>,
     searches: usize,
     left_out: usize,
     rtt_ms: Option<f64>,
@@ -120,16 +142,19 @@ pub(crate) async fn run(
     progress: &MultiProgress,
 ) -> Result<(), CliError> {
     let mut interrupt = Interrupt::listen().map_err(CliError::Signals)?;
-    let known = if args.file.exists() {
+    let mut known = if args.file.exists() {
         NodeSet::read(&args.file)?
     } else {
         NodeSet::default()
     };
+    if let Some(path) = &args.sqlite {
+        records::resume(&mut known, path.clone()).await?;
+    }
     let boot = boot_nodes(&args).await;
     if boot.is_empty() && known.len() == 0 {
         return Err(CliError::NobodyToAsk);
     }
-    let mut runner = Runner::start(&args, &known, &boot)?;
+    let mut runner = Runner::start(&args, &known, &boot).await?;
     let bar = progress.add(ProgressBar::new_spinner());
     let ended = tokio::select! {
         ended = runner.run(&args, &bar) => ended,
@@ -137,6 +162,9 @@ pub(crate) async fn run(
     };
     bar.finish_and_clear();
     let complete = ended?;
+    if let Some(store) = runner.store.take() {
+        store.end(runner.driver.now().unix, complete).await?;
+    }
     let progress = runner.driver.crawl().progress();
     if complete && progress.answered == 0 && progress.recent == 0 {
         return Err(CliError::NobodyAnswered {
@@ -165,11 +193,18 @@ async fn boot_nodes(args: &CrawlArgs) -> Vec<Node> {
 
 struct Runner {
     driver: Driver,
+    store: Option<Store>,
+    /// Without --hello and --status nobody is dialled.
+    dials: Option<Dials>,
+    /// Who was dialled or is to be.
+    dialled: BTreeSet<NodeId>,
+    hellos: usize,
+    statuses: usize,
     started: Instant,
 }
 
 impl Runner {
-    fn start(args: &CrawlArgs, known: &NodeSet, boot: &[Node]) -> Result<Self, CliError> {
+    async fn start(args: &CrawlArgs, known: &NodeSet, boot: &[Node]) -> Result<Self, CliError> {
         let known_nodes = known.iter().map(|(_, node)| node);
         let first = known.iter().find_map(|(_, node)| node.address.to_node());
         let first = boot.first().cloned().or(first);
@@ -189,8 +224,17 @@ impl Runner {
         for node in known_nodes.cloned().chain(named) {
             driver.known(node);
         }
+        let store = match &args.sqlite {
+            Some(path) => Some(Store::begin(path, driver.now().unix).await?),
+            None => None,
+        };
         Ok(Self {
             driver,
+            store,
+            dials: (args.hello || args.status).then(|| Dials::new(args.status)),
+            dialled: BTreeSet::new(),
+            hellos: 0,
+            statuses: 0,
             started: Instant::now(),
         })
     }
@@ -200,9 +244,29 @@ impl Runner {
         let end = self.started + args.timeout;
         let mut save_at = self.started + SAVE_INTERVAL;
         let mut draw_at = self.started;
-        while !self.driver.is_done() {
-            self.driver.turn(end.min(save_at).min(draw_at)).await?;
-            while self.driver.next_met().is_some() {}
+        while !self.driver.is_done() || self.dials.as_ref().is_some_and(|dials| !dials.is_empty()) {
+            let wake = end.min(save_at).min(draw_at);
+            let ended = match &mut self.dials {
+                Some(dials) if !dials.is_empty() => {
+                    tokio::select! {
+                        ended = dials.next() => Some(ended?),
+                        turned = turn(&mut self.driver, wake) => {
+                            turned?;
+                            None
+                        }
+                    }
+                }
+                _ => {
+                    turn(&mut self.driver, wake).await?;
+                    None
+                }
+            };
+            if let Some(outcome) = ended {
+                self.on_dialled(outcome).await?;
+            }
+            while let Some(met) = self.driver.next_met() {
+                self.on_met(args, met).await?;
+            }
             let now = Instant::now();
             if now >= end {
                 return Ok(false);
@@ -210,6 +274,9 @@ impl Runner {
             if now >= save_at {
                 save_at = now + SAVE_INTERVAL;
                 self.save(args)?;
+                if let Some(store) = &mut self.store {
+                    store.flush().await?;
+                }
             }
             if now >= draw_at {
                 draw_at = now + DRAW_INTERVAL;
@@ -218,6 +285,36 @@ impl Runner {
             }
         }
         Ok(true)
+    }
+
+    async fn on_met(&mut self, args: &CrawlArgs, met: Meeting) -> Result<(), CliError> {
+        if let Some(store) = &mut self.store {
+            let at = self.driver.now().unix;
+            records::met(store, self.driver.crawl(), met, at).await?;
+        }
+        let Some(dials) = &mut self.dials else {
+            return Ok(());
+        };
+        if let Some((known, Some(node))) = self.driver.crawl().node(&met.id)
+            && met.rtt.is_some()
+            && args.filter.wants(known.record())
+            && self.dialled.insert(met.id)
+        {
+            dials.add(node.clone());
+        }
+        Ok(())
+    }
+
+    async fn on_dialled(&mut self, outcome: Outcome) -> Result<(), CliError> {
+        if let Ok((_, spoken)) = &outcome.said {
+            self.hellos += 1;
+            self.statuses += usize::from(spoken.status.is_some());
+        }
+        if let Some(store) = &mut self.store {
+            let at = self.driver.now().unix;
+            records::dialled(store, self.driver.crawl(), outcome, at).await?;
+        }
+        Ok(())
     }
 
     /// Writes the file; says how many nodes are in it.
@@ -246,6 +343,8 @@ impl Runner {
             answered_v5: progress.answered_v5,
             silent: progress.silent,
             recent: progress.recent,
+            hellos: self.dials.as_ref().map(|_| self.hellos),
+            statuses: self.dials.as_ref().map(|_| self.statuses),
             searches: progress.searches,
             left_out: progress.left_out,
             rtt_ms: self.driver.crawl().rtt().map(super::ping::milliseconds),
@@ -254,6 +353,15 @@ impl Runner {
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }
+}
+
+/// A turn of the crawl; once that is over only dials are waited for.
+async fn turn(driver: &mut Driver, wake: Instant) -> Result<(), CliError> {
+    if driver.is_done() {
+        tokio::time::sleep_until(wake).await;
+        return Ok(());
+    }
+    Ok(driver.turn(wake).await?)
 }
 
 fn line(progress: Progress) -> String {
@@ -293,6 +401,8 @@ impl CrawlReport {
             .add("  over discv5", self.answered_v5)
             .add("did not answer", self.silent)
             .add("checked lately", self.recent)
+            .add_some("said Hello", self.hellos)
+            .add_some("said Status", self.statuses)
             .add("searches", format!("{}, {end}", self.searches))
             .add_some("answer time", self.rtt_ms.map(|rtt| format!("{rtt} ms")))
             .add(
