@@ -13,6 +13,7 @@
 )] // a test fails by panicking
 
 use std::alloc::System;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -20,13 +21,14 @@ use bytes::{Bytes, BytesMut};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tercet_discovery::v5::packet::{Draft, Kind, Mask};
 use tercet_discovery::v5::{
-    CHALLENGE_LIFETIME, DEFAULT_SESSIONS, MAX_CHALLENGES, MAX_MESSAGE, MAX_QUEUED, Message, Nonce,
-    REQUEST_LIFETIME, Request, RequestId, SessionInput, SessionOutput, Sessions, SessionsConfig,
-    V5Peer,
+    CHALLENGE_LIFETIME, DEFAULT_SESSIONS, Distances, MAX_CHALLENGES, MAX_MESSAGE, MAX_QUEUED,
+    MAX_REQUESTS, Message, Nonce, REQUEST_LIFETIME, Request, RequestId, SessionInput,
+    SessionOutput, Sessions, SessionsConfig, V5Peer,
 };
 use tercet_discovery::{
-    BUCKET_SIZE, BUCKETS, MAX_REPLACEMENTS, NodeStack, Proof, Protocol, RevalidationConfig,
-    StackConfig, StackInput, StackOutput, Table, v4,
+    BUCKET_SIZE, BUCKETS, Command, CoreConfig, CoreInput, CoreOutput, DiscoveryCore, FindTarget,
+    MAX_REPLACEMENTS, NodeStack, OpId, Proof, Protocol, Protocols, RevalidationConfig, StackConfig,
+    StackInput, StackOutput, Table, v4,
 };
 use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
@@ -273,7 +275,7 @@ fn table() {
         MachineRng::from_seed([1; 32]),
     );
     let before = held();
-    let mut ids = std::collections::BTreeMap::<u16, usize>::new();
+    let mut ids = BTreeMap::<u16, usize>::new();
     for n in 1..30_000 {
         let key = key(n);
         let seen = ids.entry(local.log_distance(&key.node_id())).or_default();
@@ -308,6 +310,44 @@ fn table() {
         "a table full to the last place, at most",
         (most * NODE) as f64 / 1024.0
     );
+}
+
+/// What this node itself asks over discv5 while nobody answers, with the records of whom it asks, and the ids gathered of the
+/// longest possible answer.
+fn questions() {
+    let distances = Distances::new(0..=256);
+    let table = FindTarget::Distances(distances);
+    let ping: fn(Node, &FindTarget) -> Command = |node, _| Command::Ping(node, Some(Protocol::V5));
+    let find: fn(Node, &FindTarget) -> Command =
+        |node, table| Command::FindNode(node, table.clone());
+    for (what, command, bound) in [
+        ("pings over discv5 under way", ping, PING),
+        ("questions for whole tables under way", find, QUESTION),
+    ] {
+        let local = record(&key(0), addr(0).ip());
+        let mut config = CoreConfig::new([4; 32]);
+        config.protocols = Protocols::V5;
+        let mut core = DiscoveryCore::new(config, local, START);
+        core.handle_timeout(START);
+        core.handle(START, CoreInput::Seeds(Vec::new()));
+        while core.poll().is_some() {}
+        let before = held();
+        for n in 1..=MAX_REQUESTS as u32 {
+            let node = Node::from_record(record(&key(n), addr(n).ip())).unwrap();
+            let (op, command) = (OpId(u64::from(n)), command(node, &table));
+            core.handle(START, CoreInput::Command { op, command });
+            let mut sent = 0;
+            while let Some(output) = core.poll() {
+                sent += usize::from(matches!(output, CoreOutput::V5Send { .. }));
+            }
+            assert_eq!(sent, 1, "{n}");
+        }
+        weigh(what, before, MAX_REQUESTS, bound);
+    }
+    let before = held();
+    let ids: BTreeSet<NodeId> = (0..256).map(|n| key(n + 1).node_id()).collect();
+    weigh("ids gathered of one long answer", before, 1, GATHERED);
+    drop(ids);
 }
 
 /// Takes what a stack puts out; the datagram to `to` among it.
@@ -419,6 +459,9 @@ const WAITING: usize = 2304;
 const NODE: usize = 1024;
 /// What an entry that is gone may still take.
 const GONE: usize = 16;
+const PING: usize = 2560;
+const QUESTION: usize = 3584;
+const GATHERED: usize = 10 << 10;
 /// All of a node's discovery.
 const WHOLE: usize = 8 << 20;
 
@@ -430,5 +473,6 @@ fn what_strangers_can_fill_is_as_small_as_it_is_said_to_be() {
     challenges();
     requests();
     table();
+    questions();
     whole_node();
 }

@@ -10,8 +10,8 @@ use tercet_machine::{KeyedMap, KeyedState, MachineRng, MonoTime, TimerSet};
 use crate::engine::{Asker, RequestError};
 use crate::v5::{Distances, MessageKind, RequestId};
 
-/// Requests under way, about 700 bytes each and 8 KB more for the ids gathered by one that asks for a whole table. At
-/// 700 ms a timeout that is over 1,400 a second even if nobody answers.
+/// Requests under way. Each takes 2 KB with its node's record and its caller, 3 KB if it names every distance, and then up to
+/// 9.5 KB more for the ids gathered. At 700 ms a timeout that is over 1,400 a second even if nobody answers.
 pub const MAX_REQUESTS: usize = 1024;
 
 /// Requests under way with one node: one of each lookup that can run, `16 + 3`, and a few for callers.
