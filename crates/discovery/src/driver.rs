@@ -40,6 +40,9 @@ impl Job for StackJob {
     }
 }
 
+/// Jobs whose results are taken in one turn, so that what they lead to is sent before there is more of it than may wait.
+const MAX_DONE: usize = 64;
+
 /// What everybody may read at any time.
 #[derive(Debug)]
 pub(crate) struct Published {
@@ -118,12 +121,16 @@ impl Driver {
                     Err(error) => on_socket_error(&mut state, &error),
                 },
                 Event::Done(done) => {
-                    let mut done = Some(done);
-                    while let Some(one) = done {
+                    let (mut next, mut left) = (Some(done), MAX_DONE);
+                    while let Some(one) = next {
                         if let Some(job) = self.complete(&mut state, one) {
                             self.hand_out(&mut state, job);
                         }
-                        done = self.pool.try_done().map(|(_, done)| done);
+                        left -= 1;
+                        next = match left {
+                            0 => None,
+                            _ => self.pool.try_done().map(|(_, done)| done),
+                        };
                     }
                 }
                 Event::Talk(response) => self.respond(response),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rand::seq::SliceRandom;
-use tercet_enode::{NodeId, NodeRecord, check_relay};
+use tercet_enode::{Node, NodeId, NodeRecord, check_relay};
 
 use super::{V5Engine, names};
 use crate::engine::Report;
@@ -68,36 +68,32 @@ impl V5Engine {
         distances: &Distances,
     ) -> Vec<NodeRecord> {
         let asked = distances.as_slice();
-        let mut candidates: Vec<(usize, NodeRecord)> = table
+        let mut candidates: Vec<(usize, &Node)> = table
             .at_distances(asked)
             .filter(|(_, node)| {
                 node.id() != id && check_relay(from.ip(), node.endpoint().ip).is_ok()
             })
             .filter_map(|(distance, node)| {
-                let record = node.record()?;
-                let is_here = names(record, node.endpoint().udp_addr());
                 let place = asked.iter().position(|asked| *asked == distance)?;
-                is_here.then(|| (place, record.clone()))
+                Some((place, node))
             })
             .collect();
         candidates.shuffle(&mut self.rng);
-        let mut taken = vec![0_usize; asked.len()];
         // Each gets its turn in its bucket; a stable sort by turn deals them out.
-        let mut turns: Vec<(usize, NodeRecord)> = candidates
-            .into_iter()
-            .map(|(place, record)| {
-                let turn = taken.get_mut(place).map_or(0, |count| {
-                    *count += 1;
-                    *count
-                });
-                (turn, record)
-            })
-            .collect();
-        turns.sort_by_key(|(turn, _)| *turn);
+        let mut taken = vec![0_usize; asked.len()];
+        for (place, _) in &mut candidates {
+            if let Some(count) = taken.get_mut(*place) {
+                *count += 1;
+                *place = *count;
+            }
+        }
+        candidates.sort_by_key(|(turn, _)| *turn);
+        // Read last, as a record's endpoint is what takes time here.
+        let records = candidates.into_iter().filter_map(|(_, node)| {
+            let record = node.record()?;
+            names(record, node.endpoint().udp_addr()).then(|| record.clone())
+        });
         let own = asked.contains(&0).then(|| self.record.clone());
-        own.into_iter()
-            .chain(turns.into_iter().map(|(_, record)| record))
-            .take(BUCKET_SIZE)
-            .collect()
+        own.into_iter().chain(records).take(BUCKET_SIZE).collect()
     }
 }
