@@ -163,18 +163,16 @@ fn walk(records: &std::collections::BTreeMap<String, String>, key: &PublicKey) -
     found
 }
 
+fn record(n: u8) -> NodeRecord {
+    let node = SecretKey::from_bytes(&[n + 1; 32]).unwrap();
+    let record = NodeRecord::builder().ip([20, 0, 0, n].into()).udp(30303);
+    record.sign(&node).unwrap()
+}
+
 #[test]
 fn lists_of_every_size_lead_to_all_their_nodes_and_are_written_the_same_way_twice() {
     let key = SecretKey::from_bytes(&[9; 32]).unwrap();
     let domain = "list.example".parse().unwrap();
-    let record = |n: u8| {
-        let node = SecretKey::from_bytes(&[n + 1; 32]).unwrap();
-        NodeRecord::builder()
-            .ip([20, 0, 0, n].into())
-            .udp(30303)
-            .sign(&node)
-            .unwrap()
-    };
     for count in [0, 1, 2, 13, 14, 27, 169, 170, 200] {
         let nodes: Vec<NodeRecord> = (0..count).map(record).collect();
         let tree = Tree::new(nodes.clone(), []).unwrap();
@@ -187,6 +185,57 @@ fn lists_of_every_size_lead_to_all_their_nodes_and_are_written_the_same_way_twic
             .sign(5, &key);
         assert_eq!(again, signed);
         assert_eq!(found.len(), usize::from(count));
+    }
+}
+
+/// What go-ethereum v1.17.10 (`p2p/dnsdisc`) makes of the first so many nodes of [`record`], with two links where their number is
+/// odd: how many records, and the root, whose hashes are over all of them.
+const GETHS: [(u8, usize, &str); 5] = [
+    (
+        1,
+        5,
+        "enrtree-root:v1 e=G5L6HUHUES7TRZ5LCDMCMUINXU l=VNB4Z4UREFZLQSCYERRC36PVAI seq=5 sig=9ZFM6qTFSZe7I15CAeS2ZwBW7JWCNLteIhkCl1xzZwUsl55Mv_pV96Vl-3dKVnNONIdQGxoKR39tW-UPDGJsCAE",
+    ),
+    (
+        14,
+        18,
+        "enrtree-root:v1 e=VKCCP77FCIU7PTW7WVQMR6DXGU l=FDXN3SN67NA5DKA4J2GOK7BVQI seq=5 sig=1A-U34MTjGZZ-iIcrdTZ0J5gBvQiFjsJYloo-NVZDN4I6gOP9IvZjlTTiGatHzECACjhNjlZWAmzm9UZKqmqqwA",
+    ),
+    (
+        27,
+        34,
+        "enrtree-root:v1 e=CPP6FL7NV5D2QY4WOF6OHOIIRQ l=VNB4Z4UREFZLQSCYERRC36PVAI seq=5 sig=IN1IbNKiQy-SbdGMSLjt-FbsCp5p0hEb_kaTVyCpFjxQhOCwr_J7IKzx7zeImz67tvN_rUtvvYxn4sWfwx7-BAA",
+    ),
+    (
+        170,
+        187,
+        "enrtree-root:v1 e=W7MA4HQKRYPR2ZIKUZ6NE2A5XM l=FDXN3SN67NA5DKA4J2GOK7BVQI seq=5 sig=2iOF5iTXM8XbuczEq6cAM3ZwjNS6l8M0LJ673sMQS0gpUnJDH7jt14fISl0Lfvk29oFfWpq6G-Um8qnjPzTnvAA",
+    ),
+    (
+        200,
+        221,
+        "enrtree-root:v1 e=YJV2WX33RWUT6D2Y7W2S3OPVUA l=FDXN3SN67NA5DKA4J2GOK7BVQI seq=5 sig=4nCjZEwIn7Smds17o8wSSCOC1kyepOUsBBDJEEUff4x1h9KQbzYdf21MEHuslMIroN7-srnGXytLFwGcbBGH6QA",
+    ),
+];
+
+#[test]
+fn lists_are_laid_out_as_geth_lays_them_out() {
+    let key = SecretKey::from_bytes(&[9; 32]).unwrap();
+    let domain = "list.example".parse().unwrap();
+    let link = |domain: &str| {
+        let url =
+            format!("enrtree://AM5FCQLWIZX2QFPNJAP7VUERCCRNGRHWZG3YYHIUV7BVDQ5FDPRT2@{domain}");
+        url.parse::<TreeUrl>().unwrap()
+    };
+    for (count, records, root) in GETHS {
+        let links = ["a.org", "b.org"].map(link);
+        let links = links.into_iter().filter(|_| count % 2 == 1);
+        let tree = Tree::new((0..count).map(record), links).unwrap();
+        let made = tree.sign(5, &key).records(&domain);
+        assert_eq!(made.len(), records, "{count}");
+        // The last character stands for the part of the signature that nobody looks at.
+        let checked = |root: &str| root[..root.len() - 1].to_owned();
+        assert_eq!(checked(&made["list.example"]), checked(root), "{count}");
     }
 }
 

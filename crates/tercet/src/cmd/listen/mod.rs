@@ -30,11 +30,12 @@ const DRAW_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  tercet listen --nodekey ./nodekey --addr :30301
+  tercet listen --nodekey ./nodekey --addr :30301 --extaddr 203.0.113.7
   tercet listen --addr 127.0.0.1:0 --bootnodes enode://KEY@127.0.0.1:30303 --json
 
 Takes no TCP connections. The first two lines are the enode URL and the ENR. Ctrl-C or SIGTERM stops it cleanly.
-The address to listen on is 0.0.0.0:30303 by default, the key a new one.")]
+The address to listen on is 0.0.0.0:30303 by default, the key a new one. Without --extaddr the ENR names the address
+that enough others see, once they do.")]
 pub(crate) struct ListenArgs {
     #[command(flatten)]
     discover: DiscoverArgs,
