@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"reflect"
 	"time"
+	"unsafe"
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/p2p/discover"
@@ -61,6 +63,12 @@ func (d Discovery) run() error {
 	node, err := d.start()
 	if err != nil {
 		return err
+	}
+	if node.v4 != nil {
+		awaitTable(node.v4)
+	}
+	if node.v5 != nil {
+		awaitTable(node.v5)
 	}
 	say("up", map[string]any{"enr": node.local.Node().String(), "enode": node.local.Node().URLv4()})
 	input := bufio.NewScanner(os.Stdin)
@@ -133,6 +141,14 @@ func (d Discovery) start() (*discoverer, error) {
 		}
 	}
 	return node, nil
+}
+
+// awaitTable waits for the first refresh of a *UDPv4's or *UDPv5's table. Until then
+// the table takes in nobody who comes by himself, and over discv5 he is offered to
+// it once, at the handshake. Nothing of go-ethereum's own says when that is.
+func awaitTable(transport any) {
+	done := reflect.ValueOf(transport).Elem().FieldByName("tab").Elem().FieldByName("initDone")
+	reflect.NewAt(done.Type(), unsafe.Pointer(done.UnsafeAddr())).Elem().Recv()
 }
 
 // answerTalk says who asked, and what.

@@ -1,4 +1,19 @@
 //! Live against three independent implementations of discv5: go-ethereum, @chainsafe/discv5 and the `discv5` crate.
+//!
+//! What they do in ways of their own, as found here and in their sources:
+//!
+//! | | go-ethereum 1.17 | @chainsafe/discv5 11 | `discv5` crate 0.12 |
+//! |---|---|---|---|
+//! | keys of crossing handshakes | the last sent or received | the last that was read under | both |
+//! | a packet it cannot read | keeps the session | ends the session | ends the session |
+//! | requests to a node at a time | one | one | many over a session |
+//! | request id | bytes | a number: leading zeros are lost, an empty one is not read | bytes |
+//! | a record that is not from where it says | no matter | no session | a session, no place in the table |
+//! | FINDNODE is answered with | who has answered it | all in the table | all in the table |
+//! | NODES of 16 records | by size | six of three, whatever their size | by size |
+//! | NODES read for a question | five | five more than the first | the first, outside a lookup |
+//! | a wrong record in NODES | left out | voids the message | voids the message |
+//! | a newer record is fetched on | a pong | a ping or a pong | a ping or a pong |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
