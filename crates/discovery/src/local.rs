@@ -147,7 +147,8 @@ impl LocalNode {
             return Err(EntryError::Reserved);
         }
         let seq = stored_seq
-            .map_or(0, |seq| seq.saturating_add(1))
+            // Not 0: to whoever knows no record, that is the number of the one he has, and he would not be sent this one.
+            .map_or(1, |seq| seq.saturating_add(1))
             .max(now.as_millis());
         let side = |family, listen, manual| Side {
             listen: of_family(family, listen),

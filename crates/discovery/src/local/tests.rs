@@ -26,6 +26,12 @@ fn the_sequence_number_starts_at_the_time_and_never_goes_back() {
         NOW.as_millis() + 6
     );
     assert_eq!(local(Some(1)).record().seq(), NOW.as_millis());
+    // A clock that stands at its beginning.
+    let mut rng = MachineRng::from_seed([7; 32]);
+    let key = SecretKey::generate(&mut rng);
+    let config = LocalConfig::new([None; 2]);
+    let first = LocalNode::with_config(key, config, None, UnixTime::EPOCH, &mut rng).unwrap();
+    assert_eq!(first.record().seq(), 1, "0 stands for no record");
 }
 
 #[test]
