@@ -104,6 +104,7 @@ impl Tree {
     }
 
     /// Its entries, each under its name.
+    #[cfg(feature = "tokio")] // what a fetch starts from
     pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = (&EntryHash, &TreeEntry)> {
         self.entries.iter()
     }
