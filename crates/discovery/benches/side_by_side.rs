@@ -37,8 +37,9 @@ const KNOWN: usize = 32;
 const ANSWER: usize = 16;
 /// Who asks, each over its own session.
 const ASKERS: usize = 8;
-/// Requests in flight.
+/// Requests sent at once, and each asker's of them; twice as many are in flight.
 const BURST: usize = 64;
+const EACH: usize = BURST / ASKERS;
 const BURSTS: usize = 30;
 const ROUNDS: usize = 20;
 /// Far longer than it takes until the service has found its nodes alive.
@@ -49,8 +50,9 @@ struct Server {
     name: &'static str,
     addr: SocketAddr,
     node: V5Peer,
-    socket: UdpSocket,
     askers: Vec<Peer>,
+    /// One for each asker.
+    sockets: Vec<UdpSocket>,
     next: u64,
     /// Datagrams that answer one request, and their bytes.
     answer: (usize, usize),
@@ -62,20 +64,20 @@ impl Server {
             id: key.node_id(),
             key: Some(key.public_key()),
         };
-        let socket = socket();
-        let own = socket.local_addr().unwrap();
-        let mut askers: Vec<Peer> = (0..ASKERS as u64)
-            .map(|n| Peer::new(1000 + n, own))
-            .collect();
-        for asker in &mut askers {
-            asker.connect(&socket, addr, node);
+        let sockets: Vec<UdpSocket> = (0..ASKERS).map(|_| socket()).collect();
+        let mut askers = Vec::new();
+        for (n, socket) in (1000..).zip(&sockets) {
+            let mut asker = Peer::new(n, socket.local_addr().unwrap());
+            asker.connect(socket, addr, node);
+            socket.connect(addr).unwrap();
+            askers.push(asker);
         }
         let mut server = Self {
             name,
             addr,
             node,
-            socket,
             askers,
+            sockets,
             next: 0,
             answer: (0, 0),
         };
@@ -93,10 +95,10 @@ impl Server {
     /// Asks once and reads all of the answer.
     fn learn(&mut self) -> (usize, usize) {
         let request = self.ask(0);
-        self.socket.send_to(&request, self.addr).unwrap();
+        self.sockets[0].send(&request).unwrap();
         let (mut buffer, mut packets, mut bytes, mut found) = ([0; 1280], 0, 0, 0);
         loop {
-            let len = self.socket.recv(&mut buffer).unwrap();
+            let len = self.sockets[0].recv(&mut buffer).unwrap();
             for (_, response) in self.askers[0].take(self.addr, &buffer[..len]).responses {
                 if let Response::Nodes { total, records } = response {
                     packets += 1;
@@ -111,24 +113,43 @@ impl Server {
         }
     }
 
+    /// Bursts, each asker's requests of one together.
     fn prepare(&mut self) -> Vec<Bytes> {
-        (0..BURST * BURSTS).map(|n| self.ask(n % ASKERS)).collect()
+        (0..BURST * BURSTS)
+            .map(|n| self.ask(n / EACH % ASKERS))
+            .collect()
     }
 
-    /// The time until every request has its answer. Only answers are as long as records are.
+    /// The time until every request has its answer. A burst is sent before the answers to the one before are read, so that the
+    /// server always has something to do.
     fn measure(&self, requests: &[Bytes]) -> Duration {
-        let mut buffer = [0; 1280];
         let start = Instant::now();
+        let mut waiting = false;
         for burst in requests.chunks(BURST) {
-            for request in burst {
-                self.socket.send_to(request, self.addr).unwrap();
+            for (socket, requests) in self.sockets.iter().zip(burst.chunks(EACH)) {
+                for request in requests {
+                    socket.send(request).unwrap();
+                }
             }
+            if waiting {
+                self.receive();
+            }
+            waiting = true;
+        }
+        self.receive();
+        start.elapsed()
+    }
+
+    /// The answers to a burst, the last asker's first: when they are there, so are nearly all others, and this thread sleeps a
+    /// few times instead of for every answer. Only answers are as long as records are.
+    fn receive(&self) {
+        let mut buffer = [0; 1280];
+        for socket in self.sockets.iter().rev() {
             let mut packets = 0;
-            while packets < burst.len() * self.answer.0 {
-                packets += usize::from(self.socket.recv(&mut buffer).unwrap() > 200);
+            while packets < EACH * self.answer.0 {
+                packets += usize::from(socket.recv(&mut buffer).unwrap() > 200);
             }
         }
-        start.elapsed()
     }
 }
 

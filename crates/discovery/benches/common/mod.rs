@@ -94,7 +94,8 @@ pub fn spent() -> BTreeMap<String, Duration> {
 /// What each name has cost since `before`, for one of `count` things.
 pub fn spent_each(before: &BTreeMap<String, Duration>, count: usize) -> BTreeMap<String, Duration> {
     let each = |(name, now): (String, Duration)| {
-        let since = now - before.get(&name).copied().unwrap_or_default();
+        // Less than before where a thread of that name has ended.
+        let since = now.saturating_sub(before.get(&name).copied().unwrap_or_default());
         (name, since / u32::try_from(count).unwrap())
     };
     spent().into_iter().map(each).collect()
