@@ -42,8 +42,8 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
 /// Distances asked of one node in a lookup (geth).
 const LOOKUP_DISTANCES: usize = 3;
 
-/// NODES messages taken for one question of a lookup (geth). Sixteen records of usual size fill three.
-const LOOKUP_PACKETS: usize = 5;
+/// NODES messages taken for one question of a lookup: @chainsafe/discv5 puts three records into each, whatever their size.
+const LOOKUP_PACKETS: usize = BUCKET_SIZE.div_ceil(3);
 
 /// Records taken for a question that names its distances: those of 16 full buckets, as nearly all others are empty.
 const MAX_GATHERED: usize = 16 * BUCKET_SIZE;

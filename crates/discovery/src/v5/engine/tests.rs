@@ -324,11 +324,11 @@ fn a_dripping_answer_ends() {
 }
 
 #[test]
-fn a_lookup_takes_five_messages_and_sixteen_records() {
+fn a_lookup_takes_six_messages_and_sixteen_records() {
     let mut bench = Bench::new();
     let question = Question::Find(Target::from(key(999).public_key()));
     let request = bench.ask(THEM, question.clone());
-    for _ in 0..LOOKUP_PACKETS {
+    for _ in 0..6 {
         bench.answer(THEM, request, nodes(1000, [])).unwrap();
     }
     let late = bench.answer(THEM, request, nodes(1000, []));
