@@ -328,8 +328,11 @@ impl Crawl {
             return;
         }
         while self.flight.len() < self.window.size() {
-            let next = self.waiting.pop_front();
-            if let Some(visit) = next.or_else(|| self.again.pop_front()) {
+            if self.waiting.is_empty() && self.flight.is_empty() {
+                // In the calm after all others: what drowned the first question may still be there a moment later.
+                self.waiting.append(&mut self.again);
+            }
+            if let Some(visit) = self.waiting.pop_front() {
                 self.visit(now, visit);
             } else if !self.search(now) {
                 break;
