@@ -37,7 +37,7 @@ pub(crate) struct DiscoverArgs {
     /// Address to listen on: IP, :PORT or IP:PORT
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) addr: Option<ListenAddr>,
-    /// Listen on IPv6 as well, on the same port: [::], or [::1] beside loopback
+    /// Listen on IPv6 as well, on the same port: everywhere, or ::1 beside loopback
     #[arg(long)]
     pub(crate) ipv6: bool,
     /// The address others reach this node at, one of each family at most [default: the one they see]
