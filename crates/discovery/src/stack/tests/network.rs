@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::core::FindTarget;
+use crate::v4::MessageKind;
 use crate::v5::Distances;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -194,4 +195,41 @@ fn jobs_may_be_run_anywhere_and_lost() {
     let id = net.stack(0).record().id();
     let standing = apart.table().standing(&id).unwrap();
     assert_eq!(standing.live, Protocols::ALL);
+}
+
+/// What a discv4 packet costs twice, the sender's key and the signature of the reply, is work for any thread; nothing is signed
+/// where the datagrams are moved.
+#[test]
+fn a_reply_is_signed_as_a_job_of_the_packet_it_answers() {
+    let mut node = stack(1, config(1, Protocols::V4));
+    let from = address(2);
+    let ping = v4::Message::Ping(v4::Ping {
+        from: v4::WireEndpoint::default(),
+        to: v4::WireEndpoint::default(),
+        expiration: START.unix.as_secs() + 20,
+        enr_seq: None,
+    });
+    let (ping, _) = codec::encode(&key(2), &ping);
+    node.open(START, from, BytesMut::from(&ping[..]));
+    let recovery = node.poll_job().unwrap();
+    assert!(!recovery.is_last() && node.poll_job().is_none());
+    node.complete(START, recovery.run());
+    let sent = |node: &mut NodeStack| -> Vec<MessageKind> {
+        std::iter::from_fn(|| node.poll())
+            .filter_map(|output| match output {
+                StackOutput::Datagram { to, datagram } => {
+                    assert_eq!(to, from);
+                    Some(UnverifiedPacket::parse(&datagram).unwrap().kind())
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    assert!(!sent(&mut node).contains(&MessageKind::Pong));
+    let signature = node.poll_job().unwrap();
+    assert!(signature.is_last() && !signature.is_asked() && node.poll_job().is_none());
+    assert_eq!(signature.from(), from);
+    node.complete(START, signature.run());
+    assert_eq!(sent(&mut node), [MessageKind::Pong]);
+    assert!(node.poll_job().is_none());
 }
