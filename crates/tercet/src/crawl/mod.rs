@@ -8,6 +8,7 @@
 //! new. The number of requests under way follows what is lost (`window`). No /24 (IPv6: /64) is asked more than [`SUBNET_QUOTA`]
 //! allows.
 
+mod asking;
 mod driver;
 mod io;
 mod link;
@@ -21,10 +22,8 @@ pub(crate) mod wire;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use rand::RngExt as _;
-use tercet_discovery::v5::Distances;
-use tercet_discovery::{Families, Protocol, Protocols, Target};
-use tercet_enode::{AddressClass, Node, NodeAddress, NodeId, NodeRecord};
+use tercet_discovery::{Families, Protocol, Protocols};
+use tercet_enode::{Node, NodeAddress, NodeId, NodeRecord};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TimerSet};
 
 pub(crate) use self::driver::{CrawlError, Driver, DriverConfig};
@@ -32,7 +31,6 @@ pub(crate) use self::io::{Ask, CrawlInput, CrawlOutput, Meeting, Progress, Quest
 pub(crate) use self::nodes::MAX_NODES;
 use self::nodes::{Nodes, State};
 use self::search::Searches;
-use self::slices::Slice;
 use self::window::Window;
 use crate::nodeset::{KnownNode, NodeSet};
 
@@ -343,179 +341,6 @@ impl Crawl {
             self.stage = Stage::Done;
             self.outputs.push_back(CrawlOutput::Done);
         }
-    }
-
-    fn visit(&mut self, now: MonoTime, visit: Visit) {
-        let (id, protocol) = visit;
-        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
-        let Some(node) = place.cloned() else {
-            // Its newest record says no more where it is.
-            if let Some(entry) = self.nodes.get_mut(&id) {
-                entry.over(protocol).state = State::Unasked;
-            }
-            return;
-        };
-        if !self.may_ask(now, &node) {
-            self.held.set(visit, now + SUBNET_QUOTA.interval());
-            return;
-        }
-        if let Some(entry) = self.nodes.get_mut(&id) {
-            entry.over(protocol).state = State::Asking;
-        }
-        let slice = Slice::around(&id, |slice| self.nodes.count(slice));
-        let settled = self.nodes.is_covered(slice, protocol);
-        let (ask, near) = match protocol {
-            Protocol::V5 => {
-                let near = if settled { 0 } else { slice.reach() };
-                (Ask::V5(self.distances(near)), near)
-            }
-            Protocol::V4 if settled => {
-                let target = self.searches.target(Slice::ALL, &mut self.rng);
-                (
-                    Ask::V4 {
-                        target,
-                        record: true,
-                    },
-                    0,
-                )
-            }
-            Protocol::V4 => {
-                let target = Target::from(node.public_key());
-                (
-                    Ask::V4 {
-                        target,
-                        record: true,
-                    },
-                    256,
-                )
-            }
-        };
-        self.ask(
-            node,
-            ask,
-            Flight {
-                visit,
-                purpose: Purpose::Visit { near },
-            },
-        );
-    }
-
-    /// The node's own record, everything within `near`, and farther buckets beginning with a random one: nodes answer in this
-    /// order as far as an answer goes.
-    fn distances(&mut self, near: u16) -> Distances {
-        let within = (DEEPEST..=near).rev();
-        let mut beyond: Vec<u16> = (near.max(DEEPEST - 1) + 1..=256).rev().collect();
-        if !beyond.is_empty() {
-            let first = self.rng.random_range(0..beyond.len().min(self.depth()));
-            beyond.rotate_left(first);
-        }
-        let all = std::iter::once(0).chain(within).chain(beyond);
-        Distances::new(all.map(u64::from))
-    }
-
-    /// How many of the farthest buckets of a node have somebody in them, by what is known.
-    fn depth(&self) -> usize {
-        (usize::BITS - self.nodes.len().leading_zeros()) as usize + 1
-    }
-
-    /// Puts a question of a search, if the node's subnet may be asked.
-    fn put(
-        &mut self,
-        now: MonoTime,
-        search: u64,
-        visit: Visit,
-        target: Target,
-        slice: Slice,
-    ) -> bool {
-        let (id, protocol) = visit;
-        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
-        let Some(node) = place.cloned() else {
-            return false;
-        };
-        if !self.may_ask(now, &node) {
-            return false;
-        }
-        if let Some(entry) = self.nodes.get_mut(&id) {
-            entry.over(protocol).searched = true;
-        }
-        let ask = match protocol {
-            Protocol::V4 => Ask::V4 {
-                target,
-                record: false,
-            },
-            // From inside the slice it is all that is near, from outside the one bucket that it is in.
-            Protocol::V5 if slice.ids().contains(&id) => {
-                let near = (DEEPEST..=slice.reach()).rev();
-                Ask::V5(Distances::new(near.map(u64::from)))
-            }
-            Protocol::V5 => {
-                let distance = id.log_distance(&target.id());
-                Ask::V5(Distances::new([u64::from(distance)]))
-            }
-        };
-        self.ask(
-            node,
-            ask,
-            Flight {
-                visit,
-                purpose: Purpose::Search(search),
-            },
-        );
-        true
-    }
-
-    fn ask(&mut self, node: Node, ask: Ask, flight: Flight) {
-        let serial = self.serial;
-        self.serial += 1;
-        self.flight.insert(serial, flight);
-        let patience = self.window.patience();
-        self.outputs.push_back(CrawlOutput::Ask(Question {
-            serial,
-            node,
-            ask,
-            patience,
-        }));
-    }
-
-    /// Begins the next search; `false` if there is none to begin now.
-    fn search(&mut self, now: MonoTime) -> bool {
-        if self.stage == Stage::Visiting {
-            if !self.flight.is_empty() || !self.held.is_empty() {
-                return false;
-            }
-            self.stage = Stage::Searching;
-        }
-        let quiet = self.flight.is_empty() && self.held.is_empty();
-        let Some(plan) =
-            self.searches
-                .next(&self.nodes, self.config.protocols, quiet, &mut self.rng)
-        else {
-            return false;
-        };
-        for protocol in [Protocol::V5, Protocol::V4] {
-            if !plan.protocols.contains(protocol) {
-                continue;
-            }
-            let nearest = self.nodes.nearest(plan.around, &plan.target.id(), protocol);
-            let mut asked = 0;
-            for id in nearest {
-                if asked < nodes::COVER
-                    && self.put(now, plan.search, (id, protocol), plan.target, plan.around)
-                {
-                    asked += 1;
-                }
-            }
-            self.searches.on_asked(plan.search, asked);
-        }
-        if self.searches.on_begun(&self.nodes, plan.search) {
-            self.progress.searches += 1;
-        }
-        true
-    }
-
-    fn may_ask(&mut self, now: MonoTime, node: &Node) -> bool {
-        let ip = node.endpoint().ip;
-        AddressClass::of(ip).is_lan() || self.subnets.check(now, &Subnet::of(ip))
     }
 }
 

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use tercet_discovery::Target;
 use tercet_enode::{Endpoint, SecretKey};
 use tercet_machine::UnixTime;
 use tercet_machine::check::{Limits, START, Step, contract};

@@ -200,6 +200,45 @@ fn over_discv5_one_handshake_serves_all_questions() {
 }
 
 #[test]
+fn a_challenge_is_worth_another_wait() {
+    let mut net = Net::new(20, Protocols::V5);
+    let node = net.world.node(0).clone();
+    let (ask, patience) = (everything(), PATIENCE);
+    let question = Question {
+        serial: 1,
+        node,
+        ask,
+        patience,
+    };
+    net.wire.handle(net.now, WireInput::Ask(question));
+    // Each answer takes nearly as long as one is waited for; the handshake needs two.
+    for _ in 0..3 {
+        let mut replies = Vec::new();
+        while let Some(output) = net.wire.poll() {
+            match output {
+                WireOutput::Send { to, datagram } => {
+                    let node = net.nodes.get_mut(&to).unwrap();
+                    replies.extend(node.take(net.now, OWN, &datagram));
+                }
+                WireOutput::Job(job) => net.wire.handle(net.now, WireInput::Done(job.run())),
+                WireOutput::Tell(input) => net.told.push(input),
+            }
+        }
+        net.wait(if replies.is_empty() {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(600)
+        });
+        for reply in replies {
+            let (from, datagram) = (addr(0), BytesMut::from(&reply[..]));
+            net.wire
+                .handle(net.now, WireInput::Datagram { from, datagram });
+        }
+    }
+    assert_eq!(net.answer().0, 1);
+}
+
+#[test]
 fn a_record_many_name_is_checked_once() {
     let mut net = Net::new(40, Protocols::V5);
     for number in 0..40 {
