@@ -156,6 +156,8 @@ fn mistyped_discovery_options_are_named() {
         ),
         (&["--netrestrict", "10.0.0.0/33"], "--netrestrict"),
         (&["--ntp", "a b"], "--ntp"),
+        (&["--timeout", "soon"], "--timeout"),
+        (&["--timeout", "1ms"], "10 ms"),
         (&["--nodekeyhex", "12"], "nodekeyhex"),
         (&["--nodekeyhex", KEY, "--nodekey", "file"], "--nodekey"),
         (&["--nodekey", "/no/such/file"], "/no/such/file"),
@@ -172,7 +174,9 @@ fn mistyped_discovery_options_are_named() {
         }
     }
     bad_input(&["lookup", "here"], "64 hex digits");
-    bad_input(&["lookup", &"ab".repeat(32), "--v4"], "public key");
+    for command in ["lookup", "resolve"] {
+        bad_input(&[command, &"ab".repeat(32), "--v4"], "public key");
+    }
     bad_input(&["lookup", &"00".repeat(64)], "curve");
     bad_input(&["listen", "here"], "here");
 }

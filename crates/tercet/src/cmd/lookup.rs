@@ -55,12 +55,12 @@ impl LookupReport {
     }
 }
 
-pub(crate) async fn run(args: LookupArgs, output: Output) -> Result<(), CliError> {
+pub(crate) async fn run(mut args: LookupArgs, output: Output) -> Result<(), CliError> {
     let target = match &args.target {
-        Some(TargetArg::Id(_)) if args.discover.v4 && !args.discover.v5 => {
-            return Err(CliError::IdOverV4);
+        Some(target) => {
+            args.discover = target.suited(args.discover)?;
+            target.target()
         }
-        Some(target) => target.target(),
         None => Target::new(rand::random()),
     };
     let discoverer = Discoverer::for_asking(&args.discover, None).await?;

@@ -59,7 +59,8 @@ struct ResolveReport {
     newer: bool,
 }
 
-pub(crate) async fn run(args: ResolveArgs, output: Output) -> Result<(), CliError> {
+pub(crate) async fn run(mut args: ResolveArgs, output: Output) -> Result<(), CliError> {
+    args.discover = args.node.suited(args.discover)?;
     let given = match &args.node {
         TargetArg::Node(address) => match super::contact(address).await {
             Ok(node) if node.endpoint().udp != 0 => Some(node),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -46,12 +47,24 @@ pub(crate) struct DiscoverArgs {
     /// Talk only to addresses in these networks, separated by commas
     #[arg(long, value_name = "CIDR,...")]
     pub(crate) netrestrict: Option<List<IpNet>>,
+    /// How long to wait for one answer, 10ms to 10s [default: 2s from NODE, else 500ms over discv4 and 700ms over discv5]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Time server to ask when this machine's clock seems wrong [default: nobody is asked]
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) ntp: Option<TimeServer>,
 }
 
 impl DiscoverArgs {
+    /// The same over discv5 alone.
+    pub(crate) fn over_v5(self) -> Self {
+        Self {
+            v4: false,
+            v5: true,
+            ..self
+        }
+    }
+
     /// The protocols that are spoken.
     pub(crate) const fn protocols(&self) -> Protocols {
         match (self.v4, self.v5) {

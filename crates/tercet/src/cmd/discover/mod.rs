@@ -5,6 +5,7 @@ mod args;
 mod target;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tercet_discovery::{Discovery, DiscoveryConfig, Protocol, Protocols, RequestError};
 use tercet_enode::{Node, NodeRecord};
@@ -14,6 +15,10 @@ pub(crate) use self::args::{DiscoverArgs, ExtAddr, ExtAddrError, TimeServer};
 pub(crate) use self::target::TargetArg;
 use crate::bootnodes;
 use crate::error::CliError;
+
+/// How long the node that a person named is waited for. Longer than a lookup waits for one of many: a handshake through two
+/// busy hosts and a lost packet's worth of patience.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running discovery service and its database.
 #[derive(Debug)]
@@ -36,7 +41,8 @@ impl Discoverer {
         let towards = first.map_or(Ipv4Addr::UNSPECIFIED.into(), |node| node.endpoint().ip);
         let any = any_port_towards(towards);
         let listen = args.addr.map_or(any, |addr| addr.at(any.port()));
-        Self::start(args, listen, bootnodes).await
+        let timeout = args.timeout.or(node.map(|_| PATIENCE));
+        Self::start(args, (listen, timeout), bootnodes).await
     }
 
     /// Starts the service for others to ask.
@@ -44,12 +50,12 @@ impl Discoverer {
         let bootnodes = boot_nodes(args).await;
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let listen = args.addr.map_or(any, |addr| addr.at(port));
-        Self::start(args, listen, bootnodes).await
+        Self::start(args, (listen, args.timeout), bootnodes).await
     }
 
     async fn start(
         args: &DiscoverArgs,
-        listen: SocketAddr,
+        (listen, timeout): (SocketAddr, Option<Duration>),
         bootnodes: Vec<Node>,
     ) -> Result<Self, CliError> {
         let mut config = DiscoveryConfig::builder()
@@ -57,6 +63,9 @@ impl Discoverer {
             .v4(args.protocols().contains(Protocol::V4))
             .v5(args.protocols().contains(Protocol::V5))
             .bootnodes(bootnodes.clone());
+        if let Some(timeout) = timeout {
+            config = config.reply_timeout(timeout).v5_reply_timeout(timeout);
+        }
         if args.ipv6 {
             config = config.listen_v6(beside(listen));
         }

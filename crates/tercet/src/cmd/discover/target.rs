@@ -2,9 +2,12 @@
 
 use std::str::FromStr;
 
-use tercet_discovery::Target;
+use tercet_discovery::{Protocols, Target};
 use tercet_enode::{NodeAddress, NodeId, PublicKey};
 use thiserror::Error;
+
+use super::DiscoverArgs;
+use crate::error::CliError;
 
 /// Where a lookup goes.
 #[derive(Debug, Clone)]
@@ -40,6 +43,16 @@ impl TargetArg {
             Self::Node(address) => address.id(),
             Self::Key(key) => key.node_id(),
             Self::Id(id) => *id,
+        }
+    }
+
+    /// The options to look for it with: over discv5 alone if only its id is known. discv4 could not be asked, and with it on the
+    /// first nodes might be met over discv4 and not be asked at all.
+    pub(crate) fn suited(&self, args: DiscoverArgs) -> Result<DiscoverArgs, CliError> {
+        match self {
+            Self::Id(_) if args.protocols() == Protocols::V4 => Err(CliError::IdOverV4),
+            Self::Id(_) => Ok(args.over_v5()),
+            Self::Node(_) | Self::Key(_) => Ok(args),
         }
     }
 
