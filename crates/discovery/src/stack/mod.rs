@@ -323,11 +323,7 @@ impl NodeStack {
 
     fn on_core_output(&mut self, now: Now, output: CoreOutput) {
         match output {
-            CoreOutput::V4Send { to, message, token } => match (&mut self.replies, token) {
-                // Nobody waits to hear the hash of a reply.
-                (Some(replies), None) => replies.push((to, message)),
-                _ => self.send_v4(now, to, &message, token),
-            },
+            CoreOutput::V4Send { to, message, token } => self.on_v4_send(now, to, message, token),
             CoreOutput::V5Send { to, node, message } => {
                 let peer = node;
                 self.sessions
@@ -357,6 +353,23 @@ impl NodeStack {
                 payload,
             }),
             CoreOutput::Expired => self.out.push_back(StackOutput::SuspectClock),
+        }
+    }
+
+    fn on_v4_send(&mut self, now: Now, to: SocketAddr, message: v4::Message, token: Option<Token>) {
+        let is_ping = matches!(message, v4::Message::Ping(_));
+        match (&mut self.replies, token) {
+            // Nobody waits to hear the hash of a reply.
+            (Some(replies), None) => replies.push((to, message)),
+            // A question is asked because the pong before it proves this end. It must not overtake it: whoever has no proof yet
+            // drops the question.
+            (Some(replies), Some(_)) if !is_ping => {
+                for (to, reply) in std::mem::take(replies) {
+                    self.send_v4(now, to, &reply, None);
+                }
+                self.send_v4(now, to, &message, token);
+            }
+            _ => self.send_v4(now, to, &message, token),
         }
     }
 

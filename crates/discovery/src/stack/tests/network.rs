@@ -45,6 +45,25 @@ fn two_nodes_bond_over_every_protocol_they_share() {
     }
 }
 
+/// A node drops what it is asked before the pong that proves who asks has come.
+#[test]
+fn a_question_does_not_overtake_the_pong_before_it() {
+    let mut net = Net::new();
+    for n in [0, 1] {
+        net.add(n, config(n, Protocols::V4));
+    }
+    let ask = Command::RequestEnr(node(1), Some(Protocol::V4));
+    assert!(matches!(net.run(0, ask), Ok(Reply::Record(_))));
+    let sent = net.log.iter().filter(|flying| flying.from == address(0));
+    let kinds: Vec<u8> = sent.map(|flying| flying.datagram[97]).collect();
+    let [ping, pong, request] = [
+        MessageKind::Ping,
+        MessageKind::Pong,
+        MessageKind::EnrRequest,
+    ];
+    assert_eq!(kinds, [ping as u8, pong as u8, request as u8]);
+}
+
 #[test]
 fn nodes_of_discv5_alone_look_up_and_talk() {
     let mut net = Net::of(&[Protocols::V5; 5]);
