@@ -1,20 +1,26 @@
 //! What is going to happen: a heap ordered by time, then by the order in which things were put in.
+//!
+//! The heap sorts small keys; the things themselves, which are as large as a packet, stay in their slots while it does.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use tercet_machine::MonoTime;
 
 /// Things with a time. Two at one time come out in the order they were put in.
 pub(crate) struct Agenda<T> {
-    heap: BinaryHeap<Reverse<Item<T>>>,
+    heap: BinaryHeap<Reverse<Key>>,
     sequence: u64,
+    slots: Vec<Option<T>>,
+    free: Vec<usize>,
 }
 
-struct Item<T> {
+/// Ordered by its fields in turn; the sequence number is never the same twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
     at: MonoTime,
     sequence: u64,
-    what: T,
+    slot: usize,
 }
 
 impl<T> Agenda<T> {
@@ -22,47 +28,31 @@ impl<T> Agenda<T> {
         Self {
             heap: BinaryHeap::new(),
             sequence: 0,
+            slots: Vec::new(),
+            free: Vec::new(),
         }
     }
 
     pub(crate) fn push(&mut self, at: MonoTime, what: T) {
         let sequence = self.sequence;
         self.sequence += 1;
-        self.heap.push(Reverse(Item { at, sequence, what }));
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        match self.slots.get_mut(slot) {
+            Some(place) => *place = Some(what),
+            None => self.slots.push(Some(what)),
+        }
+        self.heap.push(Reverse(Key { at, sequence, slot }));
     }
 
     /// When the next thing happens.
     pub(crate) fn next_at(&self) -> Option<MonoTime> {
-        self.heap.peek().map(|Reverse(item)| item.at)
+        self.heap.peek().map(|Reverse(key)| key.at)
     }
 
     pub(crate) fn pop(&mut self) -> Option<(MonoTime, T)> {
-        self.heap.pop().map(|Reverse(item)| (item.at, item.what))
-    }
-}
-
-impl<T> Item<T> {
-    const fn place(&self) -> (MonoTime, u64) {
-        (self.at, self.sequence)
-    }
-}
-
-impl<T> PartialEq for Item<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl<T> Eq for Item<T> {}
-
-impl<T> PartialOrd for Item<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Item<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.place().cmp(&other.place())
+        let Reverse(key) = self.heap.pop()?;
+        self.free.push(key.slot);
+        let what = self.slots.get_mut(key.slot)?.take()?;
+        Some((key.at, what))
     }
 }

@@ -10,7 +10,8 @@ use crate::world::{Place, Unreachable};
 /// A datagram under way.
 #[derive(Clone)]
 pub(crate) struct Flight<P> {
-    sender: NodeKey,
+    /// `None` if the source is forged: then no partition and no NAT is known to be in the way.
+    sender: Option<NodeKey>,
     /// Where the sender was: it may be gone when the datagram arrives.
     place: Option<Place>,
     /// The source as the receiver sees it.
@@ -44,7 +45,7 @@ impl<A: Adapter> Simulation<A> {
             return;
         }
         let flight = Flight {
-            sender,
+            sender: Some(sender),
             place,
             from,
             to,
@@ -59,6 +60,25 @@ impl<A: Adapter> Simulation<A> {
         self.schedule_datagram(at, flight);
     }
 
+    pub(crate) fn send_spoofed(&mut self, from: SocketAddr, to: SocketAddr, packet: A::Packet) {
+        let link = self.world.default_link;
+        if packet.size() > link.mtu {
+            self.counts.oversized += 1;
+        } else if link.loses(&mut self.rng) {
+            self.counts.lost += 1;
+        } else {
+            let at = self.now.mono + link.delay(0.0, &mut self.rng);
+            let flight = Flight {
+                sender: None,
+                place: None,
+                from,
+                to,
+                packet,
+            };
+            self.schedule_datagram(at, flight);
+        }
+    }
+
     pub(crate) fn on_datagram(&mut self, flight: Flight<A::Packet>) -> Result<(), SimError> {
         let Flight {
             sender,
@@ -70,7 +90,9 @@ impl<A: Adapter> Simulation<A> {
         match self.world.arrive(self.now.mono, place, from, to) {
             Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
             Err(Unreachable::Filtered) => self.counts.filtered += 1,
-            Ok(node) if self.world.parted(sender, node) => self.counts.parted += 1,
+            Ok(node) if sender.is_some_and(|sender| self.world.parted(sender, node)) => {
+                self.counts.parted += 1
+            }
             Ok(node) => {
                 self.counts.delivered += 1;
                 self.trace.record((self.now.mono.as_nanos(), from, node));

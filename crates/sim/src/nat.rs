@@ -22,8 +22,8 @@ pub enum NatKind {
 
 /// How long a mapping lives after the last datagram from inside: the least RFC 4787 allows.
 const MAPPING_LIFETIME: Duration = Duration::from_secs(120);
-/// The first public port given out.
-const FIRST_PORT: u16 = 1024;
+/// The first public port given out: those up to 1024 are taken for a system's own by many a protocol.
+const FIRST_PORT: u16 = 1025;
 
 /// A translator with one public address.
 #[derive(Debug, Clone)]
@@ -53,6 +53,10 @@ impl Nat {
             ports: BTreeMap::new(),
             mappings: BTreeMap::new(),
         }
+    }
+
+    pub(crate) const fn set_kind(&mut self, kind: NatKind) {
+        self.kind = kind;
     }
 
     /// The public source of a datagram from `inside` to `to`; opens the way back. `None` when all ports are taken.

@@ -95,8 +95,8 @@ pub struct Simulation<A: Adapter> {
     pub(crate) rng: MachineRng,
     pub(crate) trace: Trace,
     pub(crate) world: World,
-    nodes: BTreeMap<NodeKey, Node<A>>,
-    next_node: u32,
+    /// By key, as keys are given out in order; those removed leave a gap.
+    nodes: Vec<Option<Box<Node<A>>>>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     pub(crate) counts: Counts,
@@ -121,8 +121,7 @@ impl<A: Adapter> Simulation<A> {
             rng: MachineRng::from_seed(bytes),
             trace: Trace::default(),
             world: World::new(seed),
-            nodes: BTreeMap::new(),
-            next_node: 0,
+            nodes: Vec::new(),
             streams: BTreeMap::new(),
             next_stream: 0,
             counts: Counts::default(),
@@ -163,6 +162,11 @@ impl<A: Adapter> Simulation<A> {
         self.world.add_nat(ip, kind)
     }
 
+    /// Changes how a NAT maps and filters from now on; its mappings stay. Nothing happens if there is no such NAT.
+    pub fn set_nat_kind(&mut self, nat: NatKey, kind: NatKind) {
+        self.world.set_nat_kind(nat, kind);
+    }
+
     /// Adds a node, also in the middle of a run. Its machine may have outputs and a deadline already.
     ///
     /// # Errors
@@ -176,27 +180,23 @@ impl<A: Adapter> Simulation<A> {
         if let Some(nat) = place.nat.filter(|nat| !self.world.has_nat(*nat)) {
             return Err(SimError::NoSuchNat { nat });
         }
-        let node = NodeKey(self.next_node);
+        let node = NodeKey(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
         if !self.world.add(node, place) {
             return Err(SimError::AddressInUse { addr: place.addr });
         }
-        self.next_node += 1;
         self.trace.record(("add", self.now.mono.as_nanos(), node));
-        self.nodes.insert(
-            node,
-            Node {
-                adapter,
-                machine,
-                wake_at: None,
-            },
-        );
+        self.nodes.push(Some(Box::new(Node {
+            adapter,
+            machine,
+            wake_at: None,
+        })));
         self.pump(node, None)?;
         Ok(node)
     }
 
     /// Takes a node out, as a killed process: datagrams to it find nobody, its streams are closed by its system.
     pub fn remove_node(&mut self, node: NodeKey) -> Option<(A, A::Machine)> {
-        let removed = self.nodes.remove(&node)?;
+        let removed = self.nodes.get_mut(node.index())?.take()?;
         self.trace
             .record(("remove", self.now.mono.as_nanos(), node));
         self.close_streams_of(node);
@@ -225,25 +225,34 @@ impl<A: Adapter> Simulation<A> {
     }
 
     /// The nodes, in the order they were added.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeKey> {
-        self.nodes.keys().copied()
+    pub fn nodes(&self) -> impl Iterator<Item = NodeKey> {
+        (0..)
+            .map(NodeKey)
+            .zip(&self.nodes)
+            .filter_map(|(key, node)| node.as_ref().map(|_| key))
     }
 
     /// A node's machine.
     #[must_use]
     pub fn machine(&self, node: NodeKey) -> Option<&A::Machine> {
-        self.nodes.get(&node).map(|node| &node.machine)
+        self.node(node).map(|node| &node.machine)
     }
 
     /// A node's adapter.
     #[must_use]
     pub fn adapter(&self, node: NodeKey) -> Option<&A> {
-        self.nodes.get(&node).map(|node| &node.adapter)
+        self.node(node).map(|node| &node.adapter)
     }
 
     /// A node's adapter, for a scenario to collect what it kept.
     pub fn adapter_mut(&mut self, node: NodeKey) -> Option<&mut A> {
-        self.nodes.get_mut(&node).map(|node| &mut node.adapter)
+        self.node_mut(node).map(|node| &mut node.adapter)
+    }
+
+    /// Sends a datagram under a source address that need not be its sender's, or anybody's: it arrives after the shortest
+    /// latency of the default link, if it is not lost. Nothing comes back to whoever sent it.
+    pub fn spoof(&mut self, from: SocketAddr, to: SocketAddr, packet: A::Packet) {
+        self.send_spoofed(from, to, packet);
     }
 
     /// The address a node was added at.
@@ -257,7 +266,7 @@ impl<A: Adapter> Simulation<A> {
     /// # Errors
     /// [`SimError::NoSuchNode`], or what the machine did wrong.
     pub fn input(&mut self, node: NodeKey, input: InputOf<A>) -> Result<(), SimError> {
-        if !self.nodes.contains_key(&node) {
+        if self.node(node).is_none() {
             return Err(SimError::NoSuchNode { node });
         }
         self.pump(node, Some(input))
@@ -311,6 +320,14 @@ impl<A: Adapter> Simulation<A> {
         Ok(false)
     }
 
+    fn node(&self, key: NodeKey) -> Option<&Node<A>> {
+        self.nodes.get(key.index())?.as_deref()
+    }
+
+    fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node<A>> {
+        self.nodes.get_mut(key.index())?.as_deref_mut()
+    }
+
     pub(crate) fn schedule_datagram(&mut self, at: MonoTime, flight: Flight<A::Packet>) {
         self.agenda.push(at, Pending::Datagram(flight));
     }
@@ -320,15 +337,16 @@ impl<A: Adapter> Simulation<A> {
     }
 
     fn on_wake(&mut self, key: NodeKey, at: MonoTime) -> Result<(), SimError> {
+        let now = self.now;
         let Some(node) = self
             .nodes
-            .get_mut(&key)
+            .get_mut(key.index())
+            .and_then(Option::as_mut)
             .filter(|node| node.wake_at == Some(at))
         else {
             return Ok(());
         };
         node.wake_at = None;
-        let now = self.now;
         if node
             .machine
             .deadline()
@@ -364,15 +382,14 @@ impl<A: Adapter> Simulation<A> {
         event: Event<A::Packet>,
     ) -> Option<InputOf<A>> {
         let now = self.now;
-        self.nodes
-            .get_mut(&key)
+        self.node_mut(key)
             .and_then(|node| node.adapter.deliver(now, event))
     }
 
     /// Hands over an input, if there is one, does all that comes out of it, and sets the wake-up.
     pub(crate) fn pump(&mut self, key: NodeKey, input: Option<InputOf<A>>) -> Result<(), SimError> {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(&key) else {
+        let Some(node) = self.nodes.get_mut(key.index()).and_then(Option::as_mut) else {
             return Ok(());
         };
         let mut actions = Actions {
@@ -427,7 +444,7 @@ impl<A: Adapter> Simulation<A> {
 
     fn arm(&mut self, key: NodeKey) {
         let now = self.now.mono;
-        let Some(node) = self.nodes.get_mut(&key) else {
+        let Some(node) = self.node_mut(key) else {
             return;
         };
         let Some(deadline) = node.machine.deadline().map(|deadline| deadline.max(now)) else {

@@ -1,7 +1,7 @@
 //! Where nodes are and how they are connected: addresses, NATs, links, partitions. Nothing in here happens by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
@@ -12,7 +12,7 @@ use crate::nat::{Nat, NatKind};
 use crate::simulation::{NatKey, NodeKey};
 
 /// Where a node is: at an address everybody can reach, or at a private one behind a NAT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub(crate) addr: SocketAddr,
     pub(crate) nat: Option<NatKey>,
@@ -47,8 +47,10 @@ pub(crate) enum Unreachable {
 #[derive(Debug)]
 pub(crate) struct World {
     seed: u64,
-    places: BTreeMap<NodeKey, Place>,
-    routes: BTreeMap<Place, NodeKey>,
+    /// By key, as keys are given out in order.
+    places: Vec<Option<Place>>,
+    /// Only asked, never gone through: its order means nothing.
+    routes: HashMap<Place, NodeKey, BuildHasherDefault<SipHasher13>>,
     nats: Vec<Nat>,
     nat_ips: BTreeMap<IpAddr, NatKey>,
     pub(crate) default_link: LinkProfile,
@@ -62,8 +64,8 @@ impl World {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             seed,
-            places: BTreeMap::new(),
-            routes: BTreeMap::new(),
+            places: Vec::new(),
+            routes: HashMap::default(),
             nats: Vec::new(),
             nat_ips: BTreeMap::new(),
             default_link: LinkProfile::default(),
@@ -79,6 +81,12 @@ impl World {
         key
     }
 
+    pub(crate) fn set_nat_kind(&mut self, nat: NatKey, kind: NatKind) {
+        if let Some(nat) = self.nats.get_mut(nat.0) {
+            nat.set_kind(kind);
+        }
+    }
+
     pub(crate) fn has_nat(&self, nat: NatKey) -> bool {
         nat.0 < self.nats.len()
     }
@@ -89,12 +97,17 @@ impl World {
             return false;
         }
         self.routes.insert(place, node);
-        self.places.insert(node, place);
+        if self.places.len() <= node.index() {
+            self.places.resize(node.index() + 1, None);
+        }
+        if let Some(slot) = self.places.get_mut(node.index()) {
+            *slot = Some(place);
+        }
         true
     }
 
     pub(crate) fn remove(&mut self, node: NodeKey) {
-        if let Some(place) = self.places.remove(&node) {
+        if let Some(place) = self.places.get_mut(node.index()).and_then(Option::take) {
             self.routes.remove(&place);
         }
         self.island.remove(&node);
@@ -102,7 +115,7 @@ impl World {
     }
 
     pub(crate) fn place(&self, node: NodeKey) -> Option<Place> {
-        self.places.get(&node).copied()
+        self.places.get(node.index()).copied().flatten()
     }
 
     pub(crate) fn set_link(&mut self, a: NodeKey, b: NodeKey, profile: LinkProfile) {

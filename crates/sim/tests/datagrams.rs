@@ -354,7 +354,7 @@ fn neighbours_behind_one_nat_talk_directly_but_not_through_its_outside() {
     order(
         &mut sim,
         a,
-        Order::Send(SocketAddr::new(OUTSIDE, 1024), vec![3]),
+        Order::Send(SocketAddr::new(OUTSIDE, 1025), vec![3]),
     );
     sim.run_for(millis(100)).unwrap();
     assert_eq!(received(&sim, b), [1], "no hairpin");
@@ -370,4 +370,18 @@ fn neighbours_behind_one_nat_talk_directly_but_not_through_its_outside() {
         add(&mut Sim::new(2), Place::behind(unknown, INSIDE)),
         Err(SimError::NoSuchNat { nat: unknown })
     );
+}
+
+#[test]
+fn a_forged_source_is_what_the_receiver_sees_and_whoever_has_it_gets_the_answer() {
+    let (mut sim, nodes) = network(21, 3);
+    sim.partition(&[nodes[0]]);
+    sim.spoof(addr(1), addr(2), vec![7]);
+    sim.spoof(addr(1), addr(9), vec![8]);
+    sim.run_for(Duration::from_secs(1)).unwrap();
+    assert_eq!(received(&sim, nodes[2]), [7]);
+    let log = &sim.machine(nodes[2]).unwrap().log;
+    assert!(matches!(log[0].1, Event::Datagram { from, .. } if from == addr(1)));
+    assert_eq!(received(&sim, nodes[1]), Vec::<u8>::new());
+    assert_eq!((sim.counts().delivered, sim.counts().unroutable), (1, 1));
 }
