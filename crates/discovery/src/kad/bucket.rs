@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::MonoTime;
 
+use super::filter::may_share;
 use super::revalidate::RevalidationList;
 use crate::engine::{Protocol, Protocols};
 
@@ -144,13 +145,15 @@ impl Bucket {
         self.replacements.truncate(MAX_REPLACEMENTS);
     }
 
-    /// Addresses that count against the network limits, but for that of `id`.
-    pub(super) fn ips_but(&self, id: &NodeId) -> impl Iterator<Item = IpAddr> {
+    /// Addresses that may count against the network limits at `ip`, but for that of `id`. Ids are looked at last: nearly
+    /// nobody shares a network.
+    pub(super) fn ips_near(&self, ip: IpAddr, id: &NodeId) -> impl Iterator<Item = IpAddr> {
         self.entries
             .iter()
             .chain(&self.replacements)
-            .filter(move |entry| entry.node.id() != *id)
-            .map(|entry| entry.node.endpoint().ip)
+            .map(|entry| (entry.node.endpoint().ip, entry))
+            .filter(move |(other, entry)| may_share(ip, *other) && entry.node.id() != *id)
+            .map(|(other, _)| other)
     }
 }
 

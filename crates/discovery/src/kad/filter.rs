@@ -32,6 +32,16 @@ pub const TABLE_LIMITS: SubnetLimits = SubnetLimits {
     v6_wide: 10,
 };
 
+/// Whether two addresses may lie in one /24, /64 or /48, as far as that is seen at a glance: `false` is certain.
+pub(super) fn may_share(a: IpAddr, b: IpAddr) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u32::from(a) >> 8 == u32::from(b) >> 8,
+        (IpAddr::V6(a), IpAddr::V6(b)) => u128::from(a) >> 80 == u128::from(b) >> 80,
+        // One may be the other, mapped.
+        _ => true,
+    }
+}
+
 impl SubnetLimits {
     /// Each limit `n` times as high.
     pub(super) const fn times(self, n: usize) -> Self {

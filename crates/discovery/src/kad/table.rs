@@ -231,17 +231,17 @@ impl Table {
         let Some(bucket) = self.bucket_mut(&id) else {
             return Added::Refused(Refusal::Own);
         };
-        let outcome = if full {
+        if full {
             bucket.wait(entry);
-            Added::Waiting
-        } else {
-            bucket.take_replacement(&id);
-            // At the tail: a stranger has not been heard of longer than anyone here.
-            bucket.entries.push(entry);
-            Added::Inserted
-        };
+            // Nobody who waits is on a list.
+            self.version += 1;
+            return Added::Waiting;
+        }
+        bucket.take_replacement(&id);
+        // At the tail: a stranger has not been heard of longer than anyone here.
+        bucket.entries.push(entry);
         self.changed(now);
-        outcome
+        Added::Inserted
     }
 
     /// Lets a node wait among the replacements even where its bucket has room; see
@@ -549,7 +549,10 @@ impl Table {
             self.changed(now);
             return Added::Updated;
         }
-        self.sync(now);
+        // What somebody says again puts nobody on another list.
+        if proof != Proof::Hearsay {
+            self.sync(now);
+        }
         Added::Known
     }
 
@@ -601,8 +604,11 @@ impl Table {
         let Some(bucket) = self.bucket(id) else {
             return false;
         };
-        let all = self.buckets.iter().flat_map(|bucket| bucket.ips_but(id));
-        BUCKET_LIMITS.admit(ip, bucket.ips_but(id)) && TABLE_LIMITS.admit(ip, all)
+        let all = self
+            .buckets
+            .iter()
+            .flat_map(|bucket| bucket.ips_near(ip, id));
+        BUCKET_LIMITS.admit(ip, bucket.ips_near(ip, id)) && TABLE_LIMITS.admit(ip, all)
     }
 
     fn changed(&mut self, now: MonoTime) {
