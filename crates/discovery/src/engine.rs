@@ -118,6 +118,8 @@ pub(crate) struct LookupId(pub(crate) u64);
 pub(crate) enum Asker {
     /// A lookup wants to know closer nodes.
     Lookup(LookupId),
+    /// A lookup that is about to end asks over the other protocol.
+    Second(LookupId),
     /// A caller.
     Op(OpId),
     /// The table wants to know whether the node lives.

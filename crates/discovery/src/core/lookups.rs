@@ -8,8 +8,8 @@ use tercet_machine::{MachineRng, MonoTime, Now};
 
 use super::DiscoveryCore;
 use super::command::{Found, OpId, Reply, RequestError};
-use crate::engine::{Asker, LookupId, Protocol, Question, Target};
-use crate::kad::{BUCKET_SIZE, Lookup};
+use crate::engine::{Asker, LookupId, Protocol, Protocols, Question, Target};
+use crate::kad::{ALPHA, BUCKET_SIZE, Lookup};
 
 /// Lookups for callers at one time; a refresh adds up to three.
 pub const MAX_LOOKUPS: usize = 16;
@@ -29,6 +29,12 @@ struct Running {
     purpose: Purpose,
     /// It does not end before: the rest of an answer may be close behind.
     linger: Option<MonoTime>,
+    /// The protocol for the next node that is known to answer over both.
+    turn: Protocol,
+    /// Over which protocol each node has answered; no more of them than were asked.
+    answered: BTreeMap<NodeId, Protocol>,
+    /// Questions over the other protocol without an answer yet; `None` before they are asked.
+    second: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -63,8 +69,19 @@ impl Lookups {
         self.touch(id, |lookup| lookup.learn_from(from, nodes));
     }
 
-    pub(super) fn on_answer(&mut self, id: LookupId, node: &NodeId) {
+    pub(super) fn on_answer(&mut self, id: LookupId, protocol: Protocol, node: &NodeId) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.answered.insert(*node, protocol);
+        }
         self.touch(id, |lookup| lookup.on_answer(node));
+    }
+
+    /// A question over the other protocol has come to its end.
+    pub(super) fn on_second_end(&mut self, id: LookupId) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.second = running.second.map(|left| left.saturating_sub(1));
+            self.touched.insert(id);
+        }
     }
 
     pub(super) fn on_failure(&mut self, id: LookupId, node: &NodeId) {
@@ -108,6 +125,16 @@ impl Lookups {
         }
     }
 
+    /// The protocol a node is asked over that answers over both: they take turns.
+    fn take_turn(&mut self, id: LookupId) -> Option<Protocol> {
+        let turn = &mut self.running.get_mut(&id)?.turn;
+        let next = match *turn {
+            Protocol::V4 => Protocol::V5,
+            Protocol::V5 => Protocol::V4,
+        };
+        Some(std::mem::replace(turn, next))
+    }
+
     fn next_query(&mut self, id: LookupId) -> Option<Node> {
         self.running.get_mut(&id)?.lookup.next_query()
     }
@@ -115,8 +142,30 @@ impl Lookups {
     fn take_done(&mut self, id: LookupId) -> Option<Running> {
         self.running
             .get(&id)
+            .filter(|running| running.second == Some(0))
             .filter(|running| running.linger.is_none() && running.lookup.is_done())?;
         self.running.remove(&id)
+    }
+
+    /// The closest nodes with the protocol each has answered over, once, when the lookup has come to its end.
+    fn take_second(&mut self, id: LookupId) -> Vec<(Node, Protocol)> {
+        let Some(running) = self.running.get_mut(&id) else {
+            return Vec::new();
+        };
+        if running.second.is_some() || !running.lookup.is_done() {
+            return Vec::new();
+        }
+        running.second = Some(0);
+        let closest = running.lookup.closest().take(ALPHA);
+        closest
+            .filter_map(|node| Some((node.clone(), *running.answered.get(&node.id())?)))
+            .collect()
+    }
+
+    fn on_second_begun(&mut self, id: LookupId) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.second = running.second.map(|left| left + 1);
+        }
     }
 }
 
@@ -154,6 +203,9 @@ impl DiscoveryCore {
                 target,
                 purpose,
                 linger: None,
+                turn: Protocol::V5,
+                answered: BTreeMap::new(),
+                second: None,
             },
         );
         self.lookups.touched.insert(id);
@@ -170,6 +222,9 @@ impl DiscoveryCore {
                     self.lookups.on_failure(id, &node.id());
                 }
             }
+            for (node, answered) in self.lookups.take_second(id) {
+                self.query_again(now, id, &node, answered);
+            }
             if let Some(done) = self.lookups.take_done(id) {
                 self.on_lookup_done(now, &done);
             }
@@ -178,18 +233,46 @@ impl DiscoveryCore {
     }
 
     /// Asks a node on a lookup's behalf: where the table knows it to answer, if that knows more than whoever named it.
+    ///
+    /// Answers over discv5 never name a node that speaks discv4 alone, nor the other way round. So those that answer over both
+    /// are asked over either in turn, if the target can be named over both, and the lookup hears of all.
     fn query(&mut self, now: Now, id: LookupId, node: &Node) -> bool {
         let Some(target) = self.lookups.target(id) else {
             return false;
         };
-        let standing = self.table.standing(&node.id());
+        let live = self.table.standing(&node.id()).unwrap_or_default().live;
         let known = self.table.get(&node.id()).filter(|known| {
-            let is_live = standing.is_some_and(|standing| !standing.live.is_empty());
-            is_live || (node.record().is_none() && known.record().is_some())
+            !live.is_empty() || (node.record().is_none() && known.record().is_some())
         });
         let node = known.unwrap_or(node).clone();
         let (question, asker) = (Question::Find(target), Asker::Lookup(id));
-        self.ask(now, &node, question, asker).is_ok()
+        let turn = (live == Protocols::ALL && target.bytes().is_some())
+            .then(|| self.lookups.take_turn(id))
+            .flatten();
+        match turn {
+            Some(protocol) => self.ask_over(now, protocol, &node, question, asker),
+            None => self.ask(now, &node, question, asker),
+        }
+        .is_ok()
+    }
+
+    /// Asks one of the closest nodes once more, over the protocol it has not answered over, if it may speak it: near the target
+    /// there are nodes only one of the protocols knows. Silence is not held against it.
+    fn query_again(&mut self, now: Now, id: LookupId, node: &Node, answered: Protocol) {
+        let Some(target) = self.lookups.target(id).filter(|t| t.bytes().is_some()) else {
+            return;
+        };
+        let known = self.table.known(&node.id());
+        let known = known.filter(|known| node.record().is_none() && known.record().is_some());
+        let node = known.unwrap_or(node).clone();
+        let silent = self.table.standing(&node.id()).unwrap_or_default().silent;
+        let other = self.possible(&node).but(silent).without(answered);
+        if let Some(protocol) = other.preferred() {
+            let (question, asker) = (Question::Find(target), Asker::Second(id));
+            if self.ask_over(now, protocol, &node, question, asker).is_ok() {
+                self.lookups.on_second_begun(id);
+            }
+        }
     }
 
     /// Whether a node can be asked for a target: without the target's bytes only over discv5, which needs a record.

@@ -35,7 +35,7 @@ impl DiscoveryCore {
                 last,
             } => self.on_nodes(now, protocol, (asker, from), nodes, last),
             Report::Linger { asker, until } => {
-                if let Asker::Lookup(lookup) = asker {
+                if let Asker::Lookup(lookup) | Asker::Second(lookup) = asker {
                     self.lookups.linger(lookup, until);
                 }
             }
@@ -130,7 +130,7 @@ impl DiscoveryCore {
             }
         }
         match asker {
-            Asker::Lookup(lookup) => {
+            Asker::Lookup(lookup) | Asker::Second(lookup) => {
                 if let Some(target) = self.lookups.target(lookup) {
                     let usable: Vec<Node> = nodes
                         .into_iter()
@@ -138,8 +138,10 @@ impl DiscoveryCore {
                         .collect();
                     self.lookups.learn(lookup, &from, usable);
                 }
-                if last {
-                    self.lookups.on_answer(lookup, &from);
+                match asker {
+                    Asker::Second(_) if last => self.lookups.on_second_end(lookup),
+                    _ if last => self.lookups.on_answer(lookup, protocol, &from),
+                    _ => {}
                 }
             }
             Asker::Op(op) => {
@@ -179,7 +181,7 @@ impl DiscoveryCore {
         match asker {
             Asker::Op(_) => self.end(asker, Ok(Reply::Record(record))),
             Asker::Resolve(op) => self.on_resolve_answer(op, node),
-            Asker::Lookup(_) | Asker::Check | Asker::Newer => {}
+            Asker::Lookup(_) | Asker::Second(_) | Asker::Check | Asker::Newer => {}
         }
     }
 
@@ -213,6 +215,7 @@ impl DiscoveryCore {
                     self.on_find_failed(now, protocol, id);
                 }
             }
+            Asker::Second(lookup) => self.lookups.on_second_end(lookup),
             Asker::Op(_) => self.end(asker, Err(error)),
             Asker::Resolve(op) => self.search(op),
             Asker::Check => self.on_silent(now, protocol, node),
@@ -232,7 +235,7 @@ impl DiscoveryCore {
                 Some((operation.question.clone(), operation.only))
             }
             Asker::Resolve(_) => Some((Question::Record, None)),
-            Asker::Check | Asker::Newer => None,
+            Asker::Second(_) | Asker::Check | Asker::Newer => None,
         }
     }
 

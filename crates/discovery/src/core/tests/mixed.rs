@@ -61,7 +61,8 @@ fn each_finds_all_it_has_a_protocol_in_common_with() {
             })
         })
     };
-    net.run(Duration::from_secs(120), complete)
+    // The second protocol is proven by a check, of which each of ten nodes has one in 45 s on average.
+    net.run(Duration::from_secs(600), complete)
         .expect("each pair has proven every protocol it has in common");
 }
 
@@ -199,4 +200,60 @@ fn several_paths_ask_more_and_find_no_less() {
         .filter(|(one, three)| target.cmp_distance(one, three).is_lt());
     assert_eq!(closer.count(), 0, "{one:?} {three:?}");
     assert!(many > few, "{few} {many}");
+}
+
+#[test]
+fn a_lookup_asks_its_closest_over_the_other_protocol_before_it_ends() {
+    // Once with a target both protocols can name, once with one that only discv5 can.
+    for (target, twice) in [
+        (Target::from(public(9)), true),
+        (Target::from(public(9).node_id()), false),
+    ] {
+        let mut bench = Bench::new(CoreConfig {
+            protocols: Protocols::ALL,
+            ..config(0)
+        });
+        let node = with_record(1);
+        bench.core.table.add(START.mono, node, Proof::Hearsay);
+        bench.command(1, Command::Lookup(target));
+        let asked = bench.said.iter().find_map(|output| match output {
+            CoreOutput::V5Send {
+                message: v5::Message::Request(id, v5::Request::FindNode { .. }),
+                ..
+            } => Some(*id),
+            _ => None,
+        });
+        assert!(bench.sent.is_empty(), "over discv5 first");
+        let nodes = v5::Response::Nodes {
+            total: 1,
+            records: vec![],
+        };
+        bench.input(CoreInput::V5Message {
+            from: address(1),
+            id: public(1).node_id(),
+            message: v5::Message::Response(asked.expect("it was asked"), nodes),
+        });
+        assert_eq!(bench.sent.len(), usize::from(twice));
+        assert_eq!(bench.done.is_empty(), twice);
+        // Silence there neither costs the node its place in the result nor is it asked a third time. A second after the empty
+        // start the table is refreshed, which asks as well.
+        bench.wait(Duration::from_millis(900));
+        let [(_, Ok(Reply::Found(found)))] = &bench.done[..] else {
+            panic!("{:?}", bench.done)
+        };
+        let closest: Vec<_> = found.closest.iter().map(Node::id).collect();
+        assert_eq!(closest, [public(1).node_id()]);
+        let finds = |output: &&CoreOutput| {
+            matches!(output, CoreOutput::V5Send { message, .. }
+                if matches!(message, v5::Message::Request(_, v5::Request::FindNode { .. })))
+        };
+        assert_eq!(bench.said.iter().filter(finds).count(), 1);
+        let failures = |write: &&Write| {
+            matches!(
+                write,
+                Write::FindFailures { .. } | Write::FindFailuresV5 { .. }
+            )
+        };
+        assert_eq!(bench.writes.iter().filter(failures).count(), 0);
+    }
 }
