@@ -91,7 +91,7 @@ impl<A: Adapter> Simulation<A> {
             Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
             Err(Unreachable::Filtered) => self.counts.filtered += 1,
             Ok(node) if sender.is_some_and(|sender| self.world.parted(sender, node)) => {
-                self.counts.parted += 1
+                self.counts.parted += 1;
             }
             Ok(node) => {
                 self.counts.delivered += 1;
