@@ -23,6 +23,7 @@ use crate::stack::StackConfig;
 /// | `advertised_ip` | none |
 /// | `advertised_ip6` | none |
 /// | `tcp_port` | 0 |
+/// | `guest` | false |
 /// | `bootnodes` | none |
 /// | `netrestrict` | none |
 /// | `entries` | none |
@@ -56,6 +57,10 @@ pub struct DiscoveryConfig {
     pub advertised_ip6: Option<Ipv6Addr>,
     /// The RLPx port to put in the record; 0 for none. It can be set later, when it is known.
     pub tcp_port: u16,
+    /// Whether this node only comes to ask, and is soon gone: others are to keep it out of their tables. Its record names no endpoint but
+    /// an advertised one, and over discv4 it proves its address only to those who would not answer without. Those hold it for a node
+    /// until they check it: discv4 has no other way.
+    pub guest: bool,
     /// First contacts.
     #[cfg_attr(feature = "serde", serde(with = "crate::text::nodes"))]
     pub bootnodes: Vec<Node>,
@@ -94,6 +99,7 @@ impl Default for DiscoveryConfig {
             advertised_ip: None,
             advertised_ip6: None,
             tcp_port: 0,
+            guest: false,
             bootnodes: Vec::new(),
             netrestrict: None,
             entries: Vec::new(),
@@ -202,6 +208,7 @@ impl DiscoveryConfig {
         let switched = [(self.v4, Protocol::V4), (self.v5, Protocol::V5)];
         let on = switched.into_iter().filter(|(on, _)| *on);
         stack.core.protocols = on.fold(Protocols::NONE, |all, (_, one)| all.with(one));
+        stack.core.guest = self.guest;
         stack.core.bootnodes = self.bootnodes;
         stack.core.netrestrict = self.netrestrict;
         stack.core.lookup_paths = self.lookup_paths;
@@ -304,6 +311,12 @@ impl DiscoveryConfigBuilder {
     /// The RLPx port to announce. Default 0, none.
     pub fn tcp_port(mut self, port: u16) -> Self {
         self.config.tcp_port = port;
+        self
+    }
+
+    /// Whether this node only comes to ask and stays out of others' tables where it can. Default: no.
+    pub fn guest(mut self, on: bool) -> Self {
+        self.config.guest = on;
         self
     }
 

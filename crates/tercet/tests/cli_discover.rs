@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::{fails, json, ok};
 use serde_json::Value;
 use tercet_discovery::{
-    Discovery, DiscoveryConfig, DiscoveryConfigBuilder, Protocols, TableSnapshot,
+    Discovery, DiscoveryConfig, DiscoveryConfigBuilder, Protocol, TableSnapshot,
 };
 use tercet_enode::{NodeId, SecretKey};
 use tercet_machine::MachineRng;
@@ -118,19 +118,20 @@ fn a_node_is_found_by_its_name_alone() {
             runtime.block_on(service(seed, config))
         })
         .collect();
-    // A node is told to others over the protocols it has answered over.
-    let ids: Vec<NodeId> = others.iter().map(|other| other.local_node().id()).collect();
+    // A node is told to others over the protocols it has answered over, and over discv5 only those at some distances are.
+    let all: Vec<&Discovery> = others.iter().chain([&first]).collect();
     let met = async {
-        let mut table = first.table_watch();
-        let all = |table: &Arc<TableSnapshot>| {
-            let over_both = |id| {
-                table
-                    .get(id)
-                    .is_some_and(|entry| entry.protocols == Protocols::ALL)
-            };
-            ids.iter().all(over_both)
-        };
-        table.wait_for(all).await.unwrap();
+        for one in &all {
+            for other in &all {
+                let node = other.local_node();
+                if node.id() == one.local_node().id() {
+                    continue;
+                }
+                for protocol in [Protocol::V4, Protocol::V5] {
+                    one.ping_over(node.clone(), protocol).await.unwrap();
+                }
+            }
+        }
     };
     runtime
         .block_on(async { timeout(LIMIT, met).await })
@@ -186,11 +187,9 @@ fn a_node_is_found_by_its_name_alone() {
             .iter()
             .map(|node| node["id"].as_str().unwrap())
             .collect();
-        for service in others.iter().chain([&first]) {
-            assert!(
-                ids.contains(service.local_node().id().to_string().as_str()),
-                "{found}"
-            );
+        for service in &all {
+            let id = service.local_node().id().to_string();
+            assert!(ids.contains(id.as_str()), "{flags:?}: {id} not in {found}");
         }
         let distances: Vec<u64> = nodes
             .iter()
@@ -204,6 +203,43 @@ fn a_node_is_found_by_its_name_alone() {
         runtime.block_on(other.shutdown());
     }
     fails(&["lookup", "--bootnodes", &boot], 1, "none of the 1 nodes");
+}
+
+/// Waits until `seed` is in the table of `service`, then says who else is.
+async fn others_in_the_table(service: &Discovery, visitor: &Discovery) -> Vec<NodeId> {
+    let id = visitor.local_node().id();
+    let mut table = service.table_watch();
+    let met = table.wait_for(|table| table.get(&id).is_some_and(|entry| entry.live));
+    let table = timeout(LIMIT, met).await.expect("it is met").unwrap();
+    let ids = table.entries().map(|entry| entry.node.id());
+    ids.filter(|other| *other != id).collect()
+}
+
+#[test]
+fn who_only_asks_stays_out_of_tables() {
+    let runtime = runtime();
+    for (seed, flag, commands) in [
+        // discv4 answers no question but a ping without a proof of address, and whoever gives one is taken for a node.
+        (41, "--v4", &["ping"][..]),
+        (51, "--v5", &["ping", "requestenr", "resolve", "lookup"]),
+    ] {
+        let speaking =
+            |config: DiscoveryConfigBuilder| config.v4(flag == "--v4").v5(flag == "--v5");
+        let asked = runtime.block_on(service(seed, speaking(loopback())));
+        let record = asked.local_record().to_string();
+        for command in commands {
+            if *command == "lookup" {
+                ok(&["lookup", flag, "--bootnodes", &record]);
+            } else {
+                ok(&[command, flag, &record]);
+            }
+        }
+        // Whatever those sent lies before what this one sends.
+        let visitor = speaking(loopback()).bootnodes(vec![asked.local_node()]);
+        let visitor = runtime.block_on(service(seed + 1, visitor));
+        let others = runtime.block_on(others_in_the_table(&asked, &visitor));
+        assert!(others.is_empty(), "{flag}: {others:?}");
+    }
 }
 
 #[test]

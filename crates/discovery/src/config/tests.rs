@@ -25,6 +25,7 @@ fn the_documented_defaults_are_the_ones() {
         ("advertised_ip", none(config.advertised_ip.is_none())),
         ("advertised_ip6", none(config.advertised_ip6.is_none())),
         ("tcp_port", config.tcp_port.to_string()),
+        ("guest", config.guest.to_string()),
         ("bootnodes", none(config.bootnodes.is_empty())),
         ("netrestrict", none(config.netrestrict.is_none())),
         ("entries", none(config.entries.is_empty())),

@@ -33,6 +33,8 @@ pub struct CoreConfig {
     pub reply_timeout: Duration,
     /// How long a discv5 response is waited for, with a handshake if there is no session yet. Default 700 ms.
     pub v5_reply_timeout: Duration,
+    /// Whether this node only comes to ask: over discv4 it proves its address to nobody who would answer without. Default: no.
+    pub guest: bool,
     /// The protocols spoken. Default: both.
     pub protocols: Protocols,
     /// The IP families for which there is a socket. Default: both.
@@ -53,6 +55,7 @@ impl CoreConfig {
             revalidation: RevalidationConfig::default(),
             reply_timeout: Duration::from_millis(500),
             v5_reply_timeout: v5::REPLY_TIMEOUT,
+            guest: false,
             protocols: Protocols::ALL,
             families: Families::BOTH,
             seed,

@@ -120,7 +120,7 @@ impl DiscoveryCore {
             table: Table::new(record.id(), config.revalidation, rng.child("table")),
             v4: V4Engine::new(
                 policy.clone(),
-                config.reply_timeout,
+                (config.reply_timeout, config.guest),
                 record.clone(),
                 rng.child("v4"),
             ),

@@ -21,6 +21,12 @@ pub(super) fn local_node(
     (stored_seq, now): (Option<u64>, Now),
     rng: &mut MachineRng,
 ) -> Result<LocalNode, EntryError> {
+    // A guest is nowhere, whatever others say.
+    let listen = if config.core.guest {
+        [None; 2]
+    } else {
+        config.listen
+    };
     let local = LocalConfig {
         manual: config.advertised,
         tcp: config.tcp_port,
@@ -28,7 +34,7 @@ pub(super) fn local_node(
         min_voices: config.min_voices,
         // Over discv4 a node is found without a record.
         trials: !config.core.protocols.contains(Protocol::V4),
-        ..LocalConfig::new(config.listen)
+        ..LocalConfig::new(listen)
     };
     LocalNode::with_config(key, local, stored_seq, now.unix, &mut rng.child("local"))
 }

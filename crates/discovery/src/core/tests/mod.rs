@@ -2,6 +2,7 @@
 //! output is looked at.
 
 mod bounds;
+mod guest;
 mod late;
 mod mixed;
 mod network;

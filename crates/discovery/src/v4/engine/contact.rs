@@ -93,12 +93,13 @@ pub(super) struct Contact {
 }
 
 impl Contact {
+    /// Whether something is wanted of the peer that it gives only to those who have proven their address.
+    pub(super) fn wants(&self) -> bool {
+        self.find.is_some() || self.enr.is_some() || !self.jobs.is_empty()
+    }
+
     fn is_idle(&self) -> bool {
-        self.ping.is_none()
-            && self.find.is_none()
-            && self.enr.is_none()
-            && self.jobs.is_empty()
-            && !self.greeting
+        self.ping.is_none() && !self.wants() && !self.greeting
     }
 }
 
@@ -120,6 +121,10 @@ impl Contacts {
 
     pub(super) fn len(&self) -> usize {
         self.map.len()
+    }
+
+    pub(super) fn get(&self, peer: &PeerKey) -> Option<&Contact> {
+        self.map.get(peer)
     }
 
     pub(super) fn get_mut(&mut self, peer: &PeerKey) -> Option<&mut Contact> {

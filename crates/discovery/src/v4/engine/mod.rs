@@ -46,6 +46,8 @@ pub(crate) struct V4Send {
 pub(crate) struct V4Engine {
     policy: Policy,
     reply_timeout: Duration,
+    /// It only comes to ask.
+    guest: bool,
     record: NodeRecord,
     bonds: Bonds,
     contacts: Contacts,
@@ -56,16 +58,17 @@ pub(crate) struct V4Engine {
 }
 
 impl V4Engine {
-    /// An engine for the node `record` describes.
+    /// An engine for the node `record` describes; a guest answers the pings of those alone whom it wants more of than a pong.
     pub(crate) fn new(
         policy: Policy,
-        reply_timeout: Duration,
+        (reply_timeout, guest): (Duration, bool),
         record: NodeRecord,
         mut rng: MachineRng,
     ) -> Self {
         Self {
             policy,
             reply_timeout,
+            guest,
             record,
             bonds: Bonds::new(&mut rng.child("bonds")),
             contacts: Contacts::new(&mut rng.child("contacts")),

@@ -8,7 +8,7 @@ use tercet_enode::{Endpoint, Node, NodeRecord, PublicKey, canonical_ip, check_re
 use tercet_machine::Now;
 use tercet_nodedb::Write;
 
-use super::contact::{FindSlot, Slot};
+use super::contact::{Contact, FindSlot, Slot};
 use super::{Drop, V4Engine, is_expired};
 use crate::engine::{Asker, PongInfo, Protocol, Protocols, Report, RequestError};
 use crate::kad::{BUCKET_SIZE, Proof, Table};
@@ -94,6 +94,11 @@ impl V4Engine {
     ) -> Result<(), Drop> {
         let node = Node::new(key, Endpoint::new(from.ip(), from.port(), ping.from.tcp));
         let peer = PeerKey::of(&node);
+        // Whoever has our pong takes us for a node, and tells others of us.
+        let wanted = || self.contacts.get(&peer).is_some_and(Contact::wants);
+        if self.guest && !wanted() {
+            return Err(Drop::Unsolicited);
+        }
         let pong = Pong {
             to: WireEndpoint::new(from.ip(), from.port(), ping.from.tcp),
             ping_hash: hash,

@@ -13,7 +13,6 @@ use tercet_nodedb::NodeDb;
 
 pub(crate) use self::args::{DiscoverArgs, ExtAddr, ExtAddrError, TimeServer};
 pub(crate) use self::target::TargetArg;
-use crate::bootnodes;
 use crate::error::CliError;
 
 /// How long the node that a person named is waited for. Longer than a lookup waits for one of many: a handshake through two
@@ -36,32 +35,35 @@ impl Discoverer {
         args: &DiscoverArgs,
         node: Option<&Node>,
     ) -> Result<Self, CliError> {
-        let bootnodes = boot_nodes(args).await;
+        let bootnodes = super::boot_nodes(args.network, args.bootnodes.as_ref()).await;
         let first = node.or(bootnodes.first());
         let towards = first.map_or(Ipv4Addr::UNSPECIFIED.into(), |node| node.endpoint().ip);
         let any = any_port_towards(towards);
         let listen = args.addr.map_or(any, |addr| addr.at(any.port()));
         let timeout = args.timeout.or(node.map(|_| PATIENCE));
-        Self::start(args, (listen, timeout), bootnodes).await
+        // Gone in a moment, it is not to be in others' tables, unless the user says where it is to be found.
+        let guest = args.extaddr.is_none();
+        Self::start(args, (listen, timeout, guest), bootnodes).await
     }
 
     /// Starts the service for others to ask.
     pub(crate) async fn for_serving(args: &DiscoverArgs, port: u16) -> Result<Self, CliError> {
-        let bootnodes = boot_nodes(args).await;
+        let bootnodes = super::boot_nodes(args.network, args.bootnodes.as_ref()).await;
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let listen = args.addr.map_or(any, |addr| addr.at(port));
-        Self::start(args, (listen, args.timeout), bootnodes).await
+        Self::start(args, (listen, args.timeout, false), bootnodes).await
     }
 
     async fn start(
         args: &DiscoverArgs,
-        (listen, timeout): (SocketAddr, Option<Duration>),
+        (listen, timeout, guest): (SocketAddr, Option<Duration>, bool),
         bootnodes: Vec<Node>,
     ) -> Result<Self, CliError> {
         let mut config = DiscoveryConfig::builder()
             .listen(listen)
             .v4(args.protocols().contains(Protocol::V4))
             .v5(args.protocols().contains(Protocol::V5))
+            .guest(guest)
             .bootnodes(bootnodes.clone());
         if let Some(timeout) = timeout {
             config = config.reply_timeout(timeout).v5_reply_timeout(timeout);
@@ -150,21 +152,6 @@ impl Discoverer {
         self.service.shutdown().await;
         self.db.shutdown().await.map_err(CliError::Store)
     }
-}
-
-/// The nodes the user named; names that cannot be found are left out with a warning.
-async fn boot_nodes(args: &DiscoverArgs) -> Vec<Node> {
-    let network = args.network.as_ref();
-    let mut nodes = network.map_or_else(Vec::new, |network| bootnodes::of(network.0.name));
-    for address in args.bootnodes.iter().flat_map(|list| &list.0) {
-        match super::contact(address).await {
-            Ok(node) => nodes.push(node),
-            Err(error) => {
-                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error));
-            }
-        }
-    }
-    nodes
 }
 
 /// A local address of the family of `ip`, on a free port. Towards this machine only its loopback is opened.
