@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod keyfile;
 mod log;
+mod memory;
 mod nodeset;
 mod output;
 mod signals;

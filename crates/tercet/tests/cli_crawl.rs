@@ -238,6 +238,13 @@ fn mistakes_are_named() {
         "none of the 1 nodes",
     );
     assert!(!std::path::Path::new(file).exists());
+    // Said before anybody is asked, not after half an hour.
+    let nowhere = folder.path().join("none/nodes.json");
+    fails(
+        &["crawl", nowhere.to_str().unwrap(), "--bootnodes", &silent],
+        1,
+        "cannot write the node set",
+    );
     fs::write(file, "{").unwrap();
     bad_input(&["crawl", file], "line 1");
 }

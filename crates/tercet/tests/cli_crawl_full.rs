@@ -13,7 +13,29 @@ use common::{bad_input, json, ok, tercet};
 use responder::net::Network;
 use rusqlite::Connection;
 use serde_json::json;
-use tercet_discovery::Protocols;
+use tercet_discovery::{Discovery, DiscoveryConfig, DiscoveryConfigBuilder, Protocols};
+use tercet_enode::{NodeRecord, SecretKey};
+use tercet_machine::MachineRng;
+use tercet_nodedb::NodeDb;
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::generate(&mut MachineRng::from_seed([seed; 32]))
+}
+
+/// A discovery node, and nothing behind it.
+async fn service(seed: u8, config: DiscoveryConfigBuilder) -> Discovery {
+    let db = NodeDb::memory().unwrap();
+    Discovery::start(config.build().unwrap(), key(seed), db)
+        .await
+        .unwrap()
+}
 
 fn one<T: rusqlite::types::FromSql>(file: &str, query: &str) -> T {
     let connection = Connection::open(file).unwrap();
@@ -22,10 +44,7 @@ fn one<T: rusqlite::types::FromSql>(file: &str, query: &str) -> T {
 
 #[test]
 fn a_database_remembers_and_is_gone_on_from() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime();
     let thirds = |number| [Protocols::ALL, Protocols::V4, Protocols::V5][number % 3];
     let network = runtime.block_on(Network::start(30, thirds));
     let boot = network.world.node(0).record().unwrap().to_string();
@@ -135,19 +154,19 @@ struct Running(Child, String);
 
 impl Running {
     fn start(folder: &Path, identity: &str) -> Self {
-        let datadir = folder.join(identity);
-        let args = [
-            "node",
-            "--addr",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--identity",
-            identity,
-            "--datadir",
-        ];
-        let mut command = tercet(&args);
-        let mut child = command.arg(datadir).stdout(Stdio::piped()).spawn().unwrap();
+        Self::with(folder, identity, &["--identity", identity])
+    }
+
+    fn with(folder: &Path, name: &str, args: &[&str]) -> Self {
+        let datadir = folder.join(name);
+        let mut command = tercet(&["node", "--addr", "127.0.0.1", "--port", "0"]);
+        let mut child = command
+            .args(args)
+            .arg("--datadir")
+            .arg(datadir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut enode = String::new();
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut enode)
@@ -239,6 +258,176 @@ fn nodes_say_who_they_are() {
         (&0.into(), &2.into()),
         "{none}"
     );
+}
+
+/// A node whose record says nothing of a chain: one that serves `network` behind a discovery node with its key.
+async fn unmarked(seed: u8, folder: &Path, network: &str) -> (Running, Discovery) {
+    let secret = hex::encode(*key(seed).to_bytes());
+    let args = [
+        "--nodiscover",
+        "--networkid",
+        network,
+        "--nodekeyhex",
+        &secret,
+    ];
+    let node = Running::with(folder, network, &args);
+    let url: tercet_enode::EnodeUrl = node.1.parse().unwrap();
+    let config = DiscoveryConfig::builder().listen("127.0.0.1:0".parse().unwrap());
+    let front = service(seed, config.tcp_port(url.tcp())).await;
+    (node, front)
+}
+
+#[test]
+fn the_status_tells_the_chain_where_the_record_does_not() {
+    let runtime = runtime();
+    let folder = tempfile::tempdir().unwrap();
+    let nodes = runtime.block_on(async {
+        let mainnet = unmarked(1, folder.path(), "1").await;
+        [mainnet, unmarked(2, folder.path(), "17000").await]
+    });
+    let [mainnet, holesky] = nodes.each_ref().map(|(_, front)| front.local_record());
+    let boot = format!("{mainnet},{holesky}");
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, db) = (path("nodes.json"), path("crawl.db"));
+    let ids = |file: &str| -> Vec<String> {
+        let set: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        set.as_object().unwrap().keys().cloned().collect()
+    };
+    let crawl = |file: &str, args: &[&str]| {
+        let report = json(&[&["crawl", file, "--bootnodes", &boot, "--json"], args].concat());
+        (report["statuses"].clone(), ids(file))
+    };
+    let wanted = ["--eth-network", "holesky", "--sqlite", &db, "--status"];
+    let (statuses, found) = crawl(&file, &wanted);
+    assert_eq!(
+        (statuses, found),
+        (2.into(), vec![holesky.id().to_string()])
+    );
+    // The next crawl leaves them alone, and knows from the database.
+    let (statuses, found) = crawl(&file, &wanted);
+    assert_eq!(
+        (statuses, found),
+        (0.into(), vec![holesky.id().to_string()])
+    );
+    // By fork id it is the same; the records alone say nothing, so without a Status nobody is wanted.
+    let of_mainnet = ["--fork-id", "fc64ec04", "--status"];
+    let (statuses, found) = crawl(&path("mainnet.json"), &of_mainnet);
+    assert_eq!(
+        (statuses, found),
+        (2.into(), vec![mainnet.id().to_string()])
+    );
+    let (_, found) = crawl(&path("none.json"), &["--eth-network", "holesky", "--hello"]);
+    assert!(found.is_empty(), "{found:?}");
+    bad_input(
+        &["crawl", &file, "--status", "--eth-network", "olympic"],
+        "expected mainnet, sepolia, holesky or hoodi",
+    );
+}
+
+#[test]
+fn the_address_that_answers_is_on_record() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI has no IPv6");
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let runtime = runtime();
+    let config = DiscoveryConfig::builder().listen("[::1]:0".parse().unwrap());
+    let node = runtime.block_on(service(1, config));
+    // Nobody reads from its IPv4 address.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let record = NodeRecord::builder()
+        .ip([127, 0, 0, 1].into())
+        .udp(silent.local_addr().unwrap().port())
+        .ip("::1".parse().unwrap())
+        .udp6(node.local_addr().port());
+    let record = record.sign(&key(1)).unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, db) = (path("nodes.json"), path("crawl.db"));
+    let report = json(&[
+        "crawl",
+        &file,
+        "--sqlite",
+        &db,
+        "--bootnodes",
+        &record,
+        "--json",
+    ]);
+    assert_eq!(report["answered"], 1, "{report}");
+    let port = i64::from(node.local_addr().port());
+    for (table, row) in [
+        ("sightings", "ip || ' ' || port"),
+        ("nodes", "ip || ' ' || udp"),
+    ] {
+        let places = format!("SELECT group_concat(DISTINCT {row}) FROM {table}");
+        assert_eq!(
+            one::<String>(&db, &places),
+            format!("::1 {port}"),
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_takes_no_connections_is_on_record_with_the_reason() {
+    let runtime = runtime();
+    // One whose port is closed, and one that hangs up on everybody.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refusing = closed.local_addr().unwrap();
+    drop(closed);
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = hanging.local_addr().unwrap();
+    std::thread::spawn(move || hanging.incoming().for_each(drop));
+    let nodes: Vec<Discovery> = [refusing, hangs]
+        .iter()
+        .enumerate()
+        .map(|(seed, tcp)| {
+            let config = DiscoveryConfig::builder().listen("127.0.0.1:0".parse().unwrap());
+            runtime.block_on(service(seed as u8 + 1, config.tcp_port(tcp.port())))
+        })
+        .collect();
+    let boot: Vec<String> = nodes
+        .iter()
+        .map(|node| node.local_record().to_string())
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (file, db) = (path("nodes.json"), path("crawl.db"));
+    let report = json(&[
+        "crawl",
+        &file,
+        "--sqlite",
+        &db,
+        "--bootnodes",
+        &boot.join(","),
+        "--hello",
+        "--json",
+    ]);
+    // They answer over UDP, so they are in the set all the same.
+    let counts = (&report["hellos"], &report["answered"], &report["nodes"]);
+    assert_eq!(counts, (&0.into(), &2.into(), &2.into()), "{report}");
+    let error = |port: u16| {
+        let query = format!(
+            "SELECT error FROM sightings WHERE protocol = 'rlpx' AND rtt_us IS NULL AND ip = '127.0.0.1' AND port = {port}"
+        );
+        one::<String>(&db, &query)
+    };
+    let (refused, hung_up) = (error(refusing.port()), error(hangs.port()));
+    assert!(
+        refused.starts_with("cannot connect to 127.0.0.1:"),
+        "{refused}"
+    );
+    assert!(hung_up.contains("handshake"), "{hung_up}");
+    assert_eq!(
+        one::<i64>(
+            &db,
+            "SELECT count(*) FROM reachability WHERE protocol = 'rlpx' AND visits = 1 AND answers = 0 AND first_answer IS NULL"
+        ),
+        2
+    );
+    assert_eq!(one::<i64>(&db, "SELECT count(*) FROM hellos"), 0);
 }
 
 #[test]

@@ -21,7 +21,10 @@ use std::net::SocketAddr;
 
 use tercet_enode::{Host, Node, NodeAddress, SecretKey};
 
+use self::node::options::List;
+use crate::bootnodes;
 use crate::error::CliError;
+use crate::nodeset::EthNetworkName;
 
 /// geth's port, for TCP and UDP.
 pub(crate) const DEFAULT_PORT: u16 = 30303;
@@ -65,6 +68,24 @@ pub(crate) async fn contact(address: &NodeAddress) -> Result<Node, CliError> {
         .min_by_key(|ip| ip.is_ipv6())
         .ok_or(CliError::NoEndpoint)?;
     Ok(Node::new(url.public_key(), url.endpoint_at(ip)))
+}
+
+/// The nodes to start from: the boot nodes of a public network, and those the user named. One whose name cannot be found is left out with
+/// a warning: the others may do.
+pub(crate) async fn boot_nodes(
+    network: Option<EthNetworkName>,
+    named: Option<&List<NodeAddress>>,
+) -> Vec<Node> {
+    let mut nodes = network.map_or_else(Vec::new, |network| bootnodes::of(network.0.name));
+    for address in named.iter().flat_map(|list| &list.0) {
+        match contact(address).await {
+            Ok(node) => nodes.push(node),
+            Err(error) => {
+                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error));
+            }
+        }
+    }
+    nodes
 }
 
 /// The TCP address of a contact, for commands that dial it.

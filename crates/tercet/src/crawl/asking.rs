@@ -15,8 +15,7 @@ use super::{
 impl Crawl {
     pub(super) fn visit(&mut self, now: MonoTime, visit: Visit) {
         let (id, protocol) = visit;
-        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
-        let Some(node) = place.cloned() else {
+        let Some(node) = self.nodes.place(&id, protocol) else {
             // Its newest record says no more where it is.
             if let Some(entry) = self.nodes.get_mut(&id) {
                 entry.over(protocol).state = State::Unasked;
@@ -28,7 +27,9 @@ impl Crawl {
             return;
         }
         if let Some(entry) = self.nodes.get_mut(&id) {
-            entry.over(protocol).state = State::Asking;
+            let over = entry.over(protocol);
+            over.state = State::Asking;
+            over.at = Some(*node.endpoint());
         }
         let slice = Slice::around(&id, |slice| self.nodes.count(slice));
         let settled = self.nodes.is_covered(slice, protocol);
@@ -96,8 +97,7 @@ impl Crawl {
         slice: Slice,
     ) -> bool {
         let (id, protocol) = visit;
-        let place = self.nodes.get(&id).and_then(|entry| entry.place(protocol));
-        let Some(node) = place.cloned() else {
+        let Some(node) = self.nodes.place(&id, protocol) else {
             return false;
         };
         if !self.may_ask(now, &node) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tercet_discovery::v5::Distances;
 use tercet_discovery::{Protocol, Target};
-use tercet_enode::{Node, NodeId, NodeRecord};
+use tercet_enode::{Endpoint, Node, NodeId, NodeRecord};
 
 use crate::nodeset::KnownNode;
 
@@ -74,6 +74,8 @@ pub(crate) enum Ask {
 pub(crate) struct Meeting {
     pub(crate) id: NodeId,
     pub(crate) protocol: Protocol,
+    /// Where it answered, or was asked last.
+    pub(crate) at: Option<Endpoint>,
     /// One round trip; `None` if it did not answer.
     pub(crate) rtt: Option<Duration>,
 }

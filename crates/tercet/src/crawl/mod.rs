@@ -3,7 +3,8 @@
 //!
 //! Every node heard of is visited once over each protocol it can be asked over: discv4 by its key, discv5 if it has a record that
 //! names an address. A visit fetches the record and asks whom the node knows: in its own slice of the key space (`slices`) while that
-//! is not settled, and elsewhere. When nobody is left to visit, the slices that too few nodes have spoken for are searched, coarse ones
+//! is not settled, and elsewhere. A node with an address of either family is asked at the other one when it is silent at the first; one
+//! that was silent is asked again, a bounded number of times, when a newer record of it comes. When nobody is left to visit, the slices that too few nodes have spoken for are searched, coarse ones
 //! first, each by asking the nodes nearest to it; then come walks to random targets until some of them in a row find nobody
 //! new. The number of requests under way follows what is lost (`window`). No /24 (IPv6: /64) is asked more than [`SUBNET_QUOTA`]
 //! allows.
@@ -29,7 +30,7 @@ use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Sub
 pub(crate) use self::driver::{CrawlError, Driver, DriverConfig};
 pub(crate) use self::io::{Ask, CrawlInput, CrawlOutput, Meeting, Progress, Question};
 pub(crate) use self::nodes::MAX_NODES;
-use self::nodes::{Nodes, State};
+use self::nodes::{Nodes, Rest, State};
 use self::search::Searches;
 use self::window::Window;
 use crate::nodeset::{KnownNode, NodeSet};
@@ -43,9 +44,6 @@ const MAX_SUBNETS: usize = 65_536;
 
 /// A node visited this recently is not visited again, as in geth.
 const RECHECK_AFTER: Duration = Duration::from_secs(600);
-
-/// A node that does not answer is asked once more, when the others have been: one lost datagram is no death.
-const TRIES: u8 = 2;
 
 /// The farthest a distance can be from the whole space and still be asked for: a nearer node would share 48 bits with the one
 /// asked, which happens by chance once in 2^48 pairs.
@@ -164,6 +162,11 @@ impl Crawl {
         Some((&entry.known, entry.node.as_ref()))
     }
 
+    /// The node at each of its addresses, first where it is asked.
+    pub(crate) fn places(&self, id: &NodeId) -> Vec<Node> {
+        self.nodes.places(id)
+    }
+
     fn on_known(&mut self, now: Now, known: KnownNode) {
         let id = known.address.id();
         if self.nodes.contains(&id) || !self.has_room() {
@@ -206,10 +209,14 @@ impl Crawl {
                 Some(record) => NodeAddress::Record(record.clone()),
                 None => NodeAddress::Enode(node.enode_url()),
             }));
-        } else if let Some(record) = node.record() {
-            self.nodes.learn(record.clone());
         } else {
-            return false;
+            let is_news = match node.record() {
+                Some(record) => self.nodes.learn(record.clone()),
+                None => self.nodes.hear(node),
+            };
+            if !is_news {
+                return false;
+            }
         }
         self.line_up(id);
         is_new
@@ -251,9 +258,12 @@ impl Crawl {
                         near.min(farthest.saturating_sub(1))
                     };
                     entry.over(visit.1).within = sure;
-                    if !entry.answered {
-                        entry.answered = true;
+                    if entry.stay(visit.1) {
                         entry.in_set = true;
+                        if let Some(score) = entry.before.take() {
+                            entry.known.score = score;
+                            self.progress.silent -= 1;
+                        }
                         entry.known.on_answer(now.unix);
                         self.progress.answered += 1;
                     }
@@ -285,15 +295,21 @@ impl Crawl {
         if entry.known.score > 0 && !entry.answered {
             self.window.on_loss(now.mono);
         }
-        let over = entry.over(visit.1);
-        over.tries += 1;
-        if over.tries < TRIES {
-            over.state = State::Waiting;
-            self.again.push_back(visit);
-            return;
+        match self.nodes.on_silent(&visit.0, visit.1) {
+            Rest::Now => self.waiting.push_back(visit),
+            Rest::Later => self.again.push_back(visit),
+            Rest::Nothing => self.on_settled(now, visit),
         }
-        over.state = State::Silent;
-        if entry.is_settled() && !entry.answered {
+    }
+
+    /// Everything was tried with a node over one protocol.
+    fn on_settled(&mut self, now: Now, visit: Visit) {
+        if let Some(entry) = self.nodes.get_mut(&visit.0)
+            && entry.is_settled()
+            && !entry.answered
+            && entry.before.is_none()
+        {
+            entry.before = Some(entry.known.score);
             entry.in_set = entry.known.on_failure(now.unix);
             self.progress.silent += 1;
         }
@@ -301,8 +317,16 @@ impl Crawl {
     }
 
     fn met(&mut self, (id, protocol): Visit, rtt: Option<Duration>) {
-        self.outputs
-            .push_back(CrawlOutput::Met(Meeting { id, protocol, rtt }));
+        let at = self
+            .nodes
+            .get_mut(&id)
+            .and_then(|entry| entry.over(protocol).at);
+        self.outputs.push_back(CrawlOutput::Met(Meeting {
+            id,
+            protocol,
+            at,
+            rtt,
+        }));
     }
 
     fn on_searched(&mut self, (id, protocol): Visit, search: u64, found: usize) {

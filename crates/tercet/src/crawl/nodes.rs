@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tercet_discovery::{Families, Protocol, Protocols};
-use tercet_enode::{Node, NodeAddress, NodeId, NodeRecord};
+use tercet_enode::{Endpoint, Node, NodeAddress, NodeId, NodeRecord, check_relay};
 
 use super::slices::{LEAF, Slice};
+use super::wire::MAX_RESERVED_PORT;
 use crate::nodeset::KnownNode;
 
 /// Nodes kept, the asked and the waiting: about 1 KiB each with a record (`Entry`, the record's 300 bytes and its index of
@@ -16,6 +17,13 @@ pub(crate) const MAX_NODES: usize = 100_000;
 /// So many nodes of a slice that have named all they know of it settle the slice: one may have lost the packet, or have
 /// come a moment ago.
 pub(super) const COVER: usize = 3;
+
+/// So many times a crawl begins anew with a node that has not answered over a protocol, as news of it comes. With [`TRIES`] questions to
+/// each of two addresses a node is so asked at most 3 × 4 times over a protocol, however many records are signed for it.
+pub(super) const MAX_RENEWALS: u8 = 2;
+
+/// A node that does not answer is asked once more at each of its addresses, when the others have been: one lost datagram is no death.
+pub(super) const TRIES: u8 = 2;
 
 /// How far the crawl is with a node over one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +39,8 @@ pub(super) enum State {
     Answered,
     /// It has not.
     Silent,
+    /// It has answered, and no longer does.
+    Gone,
 }
 
 impl State {
@@ -42,8 +52,12 @@ impl State {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Over {
     pub(super) state: State,
-    /// Questions without an answer.
-    pub(super) tries: u8,
+    /// Questions without an answer since the last news of it.
+    tries: u8,
+    /// How often it was begun with anew, at most [`MAX_RENEWALS`].
+    renewals: u8,
+    /// Where it was visited last, so where it has answered if it has.
+    pub(super) at: Option<Endpoint>,
     /// It has named every node it knows within this log distance from itself.
     pub(super) within: u16,
     /// A search is asking it.
@@ -55,6 +69,8 @@ pub(super) struct Entry {
     pub(super) known: KnownNode,
     /// Where it is asked; `None` where nothing says.
     pub(super) node: Option<Node>,
+    /// The score it had before it was found silent in this crawl.
+    pub(super) before: Option<u64>,
     /// Whether it still is in the set; a stranger that did not answer never was.
     pub(super) in_set: bool,
     /// Whether it has answered in this crawl.
@@ -85,11 +101,11 @@ impl Entry {
         !self.v4.state.is_open() && !self.v5.state.is_open()
     }
 
-    /// Takes a record unless a newer one is known. The node is asked where its record says, or where it was.
-    pub(super) fn learn(&mut self, record: NodeRecord, families: Families) {
+    /// Takes a record unless a newer one is known; says whether it did. The node is asked where its record says, or where it was.
+    fn learn(&mut self, record: NodeRecord, families: Families) -> bool {
         let older = self.known.record().map_or(0, NodeRecord::seq);
         if self.known.record().is_some() && record.seq() <= older {
-            return;
+            return false;
         }
         let there = self.node.take();
         let named = Node::from_record(record.clone()).and_then(|node| within(&node, families));
@@ -100,13 +116,78 @@ impl Entry {
             named.or(kept)
         };
         self.known.address = NodeAddress::Record(record);
+        true
+    }
+
+    /// It has answered over `protocol` at the address it was asked at: there it stays. Says whether it is its first answer in this
+    /// crawl.
+    pub(super) fn stay(&mut self, protocol: Protocol) -> bool {
+        let first = !std::mem::replace(&mut self.answered, true);
+        if let Some(at) = self.at(protocol).at.filter(|_| first) {
+            self.node = self.node.take().map(|node| node.with_endpoint(at));
+        }
+        first
+    }
+
+    /// It has not answered over `protocol`. Says what is left to be tried.
+    pub(super) fn on_silent(&mut self, protocol: Protocol, families: Families) -> Rest {
+        let places = self.node.iter().flat_map(|node| places(node, families));
+        let most = usize::from(TRIES) * places.count();
+        let elsewhere = self.place(protocol, families).map(|node| *node.endpoint());
+        let over = self.over(protocol);
+        over.tries += 1;
+        if usize::from(over.tries) >= most {
+            over.state = State::Silent;
+            return Rest::Nothing;
+        }
+        over.state = State::Waiting;
+        if elsewhere == over.at || over.tries.is_multiple_of(2) {
+            Rest::Later
+        } else {
+            Rest::Now
+        }
+    }
+
+    /// There is news of it: what has not answered is begun with anew.
+    fn renew(&mut self) {
+        for over in [&mut self.v4, &mut self.v5] {
+            let has_answered = matches!(over.state, State::Answered | State::Gone);
+            if !has_answered && over.tries > 0 && over.renewals < MAX_RENEWALS {
+                over.renewals += 1;
+                over.tries = 0;
+                if over.state == State::Silent {
+                    over.state = State::Unasked;
+                }
+            }
+        }
     }
 }
 
-/// The node at an address of a family there is a socket for, with a port.
-pub(super) fn within(node: &Node, families: Families) -> Option<Node> {
-    let mut endpoints = node.endpoints();
-    let endpoint = endpoints.find(|endpoint| endpoint.udp != 0 && families.reach(endpoint.ip))?;
+/// What is left to be tried with a node that has not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Its address of the other family.
+    Now,
+    /// To ask it once more.
+    Later,
+    Nothing,
+}
+
+/// The addresses of a node that can be asked, of a family there is a socket for and with a port. Who named it was judged by its first
+/// address alone, so one of another family must be of a kind that somebody at the first may name.
+fn places(node: &Node, families: Families) -> impl Iterator<Item = Endpoint> + use<> {
+    let first = *node.endpoint();
+    node.endpoints().filter(move |endpoint| {
+        let is_first = endpoint.ip == first.ip;
+        let may_name =
+            || endpoint.udp > MAX_RESERVED_PORT && check_relay(first.ip, endpoint.ip).is_ok();
+        endpoint.udp != 0 && families.reach(endpoint.ip) && (is_first || may_name())
+    })
+}
+
+/// The node at the first of its addresses that can be asked.
+fn within(node: &Node, families: Families) -> Option<Node> {
+    let endpoint = places(node, families).next()?;
     Some(node.clone().with_endpoint(endpoint))
 }
 
@@ -162,6 +243,7 @@ impl Nodes {
             node: node.and_then(|node| within(&node, self.families)),
             in_set: known.score > 0,
             known,
+            before: None,
             answered: false,
             recent: false,
             v4: Over::default(),
@@ -183,16 +265,62 @@ impl Nodes {
             State::Answered
         } else {
             answering.remove(id);
-            State::Silent
+            State::Gone
         };
     }
 
-    /// The node's newer record, if it is one.
-    pub(super) fn learn(&mut self, record: NodeRecord) {
+    /// The node's record, if it is newer; says whether it is.
+    pub(super) fn learn(&mut self, record: NodeRecord) -> bool {
         let families = self.families;
-        if let Some(entry) = self.map.get_mut(&record.id()) {
-            entry.learn(record, families);
+        let Some(entry) = self.map.get_mut(&record.id()) else {
+            return false;
+        };
+        let is_newer = entry.learn(record, families);
+        if is_newer {
+            entry.renew();
         }
+        is_newer
+    }
+
+    /// Somebody names a node without its record. Where none is known and nobody has answered, it may be there; says whether it is to be
+    /// asked there.
+    pub(super) fn hear(&mut self, node: &Node) -> bool {
+        let families = self.families;
+        let Some(entry) = self.map.get_mut(&node.id()) else {
+            return false;
+        };
+        let is_open = entry.known.record().is_none() && !entry.answered && entry.is_settled();
+        let there = entry.node.as_ref().map(Node::endpoint);
+        let is_news = there.is_none_or(|there| there.udp_addr() != node.endpoint().udp_addr());
+        let Some(named) = within(node, families).filter(|_| is_open && is_news) else {
+            return false;
+        };
+        entry.node = Some(named);
+        entry.renew();
+        true
+    }
+
+    /// Where a node is to be asked over `protocol`.
+    pub(super) fn place(&self, id: &NodeId, protocol: Protocol) -> Option<Node> {
+        self.map.get(id)?.place(protocol, self.families)
+    }
+
+    /// The node at each of its addresses, first where it is asked.
+    pub(super) fn places(&self, id: &NodeId) -> Vec<Node> {
+        let Some(node) = self.map.get(id).and_then(|entry| entry.node.as_ref()) else {
+            return Vec::new();
+        };
+        places(node, self.families)
+            .map(|place| node.clone().with_endpoint(place))
+            .collect()
+    }
+
+    /// A node has not answered over `protocol`. Says what is left to be tried.
+    pub(super) fn on_silent(&mut self, id: &NodeId, protocol: Protocol) -> Rest {
+        let entry = self.map.get_mut(id);
+        entry.map_or(Rest::Nothing, |entry| {
+            entry.on_silent(protocol, self.families)
+        })
     }
 
     /// The protocols of `wanted` a node can be asked over and has not been: discv5 needs a record that names an address.
@@ -203,7 +331,7 @@ impl Nodes {
         let mut open = Protocols::NONE;
         for protocol in [Protocol::V4, Protocol::V5] {
             let unasked = entry.at(protocol).state == State::Unasked;
-            if wanted.contains(protocol) && unasked && entry.place(protocol).is_some() {
+            if wanted.contains(protocol) && unasked && entry.is_named(protocol) {
                 open = open.with(protocol);
             }
         }
@@ -252,11 +380,25 @@ impl Nodes {
 }
 
 impl Entry {
-    /// Where the node is asked over `protocol`.
-    pub(super) fn place(&self, protocol: Protocol) -> Option<&Node> {
-        let node = self.node.as_ref()?;
-        let is_named = protocol == Protocol::V4 || node.record()?.endpoint().is_some();
-        is_named.then_some(node)
+    fn is_named(&self, protocol: Protocol) -> bool {
+        let record = self.node.as_ref().map(Node::record);
+        record.is_some_and(|record| {
+            protocol == Protocol::V4 || record.is_some_and(|record| record.endpoint().is_some())
+        })
+    }
+
+    /// Where the node is asked over `protocol`: where it has answered, or else at its addresses in turn.
+    fn place(&self, protocol: Protocol, families: Families) -> Option<Node> {
+        let node = self.node.clone().filter(|_| self.is_named(protocol))?;
+        let over = self.at(protocol);
+        let place = match over.at {
+            Some(at) if over.state == State::Answered => at,
+            Some(at) => places(&node, families)
+                .find(|place| place.ip.is_ipv4() != at.ip.is_ipv4())
+                .unwrap_or(*node.endpoint()),
+            None => *node.endpoint(),
+        };
+        Some(node.with_endpoint(place))
     }
 }
 

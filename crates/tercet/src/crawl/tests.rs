@@ -130,33 +130,42 @@ impl World {
     }
 
     fn crawl(&self, crawl: &mut Crawl, known: Vec<KnownNode>) -> Log {
-        let mut now = START;
-        let (mut open, mut log) = (VecDeque::new(), Log::default());
-        for known in known {
-            crawl.handle(now, CrawlInput::Known(known));
-        }
-        loop {
-            while let Some(output) = crawl.poll() {
-                match output {
-                    CrawlOutput::Done => {
-                        log.took = now.mono - START.mono;
-                        return log;
-                    }
-                    CrawlOutput::Met(met) => log.met.push(met),
-                    CrawlOutput::Ask(question) => {
-                        log.asked.push((now.mono, question.clone()));
-                        open.push_back(question);
-                        assert!(open.len() <= crawl.config.parallel);
-                    }
+        drive(crawl, known, |question| self.answer(question))
+    }
+}
+
+/// Runs a crawl to its end in a network that answers like this.
+fn drive(
+    crawl: &mut Crawl,
+    known: Vec<KnownNode>,
+    mut answer: impl FnMut(&Question) -> CrawlInput,
+) -> Log {
+    let mut now = START;
+    let (mut open, mut log) = (VecDeque::new(), Log::default());
+    for known in known {
+        crawl.handle(now, CrawlInput::Known(known));
+    }
+    loop {
+        while let Some(output) = crawl.poll() {
+            match output {
+                CrawlOutput::Done => {
+                    log.took = now.mono - START.mono;
+                    return log;
+                }
+                CrawlOutput::Met(met) => log.met.push(met),
+                CrawlOutput::Ask(question) => {
+                    log.asked.push((now.mono, question.clone()));
+                    open.push_back(question);
+                    assert!(open.len() <= crawl.config.parallel);
                 }
             }
-            match open.pop_front() {
-                Some(question) => crawl.handle(now, self.answer(&question)),
-                None => {
-                    let deadline = crawl.deadline().expect("neither asked nor waiting");
-                    now = START.after(deadline - START.mono);
-                    crawl.handle_timeout(now);
-                }
+        }
+        match open.pop_front() {
+            Some(question) => crawl.handle(now, answer(&question)),
+            None => {
+                let deadline = crawl.deadline().expect("neither asked nor waiting");
+                now = START.after(deadline - START.mono);
+                crawl.handle_timeout(now);
             }
         }
     }
@@ -408,6 +417,8 @@ fn a_record_moves_a_node_that_has_not_answered() {
     nodes.insert(KnownNode::new(NodeAddress::Record(v6)));
     assert!(nodes.open(&v6_id, Protocols::ALL).is_empty());
 }
+
+mod again;
 
 #[test]
 fn memory_is_bounded() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use tercet_enode::NodeRecord;
+use tercet_eth_peer::wire::Status;
 use tercet_eth_peer::{ForkHash, ForkId, ForkPoint, Network};
 
 use super::KnownNode;
@@ -56,13 +57,55 @@ impl NodeFilter {
 impl FilterArgs {
     /// Whether a record has everything that is asked; without a record nothing is known.
     pub(crate) fn wants(&self, record: Option<&NodeRecord>) -> bool {
+        let names_chain = self.eth_network.is_some() || self.fork_id.is_some();
+        let fork_id = fork_id(record);
+        self.wants_entries(record)
+            && (!names_chain || fork_id.is_some_and(|fork_id| self.wants_fork(fork_id)))
+    }
+
+    /// Whether a node may have everything that is asked, if a record that names no chain is no answer.
+    pub(crate) fn may_want(&self, record: Option<&NodeRecord>) -> bool {
+        self.wants_entries(record) && fork_id(record).is_none_or(|fork_id| self.wants_fork(fork_id))
+    }
+
+    /// Whether a node on this chain, which it has said itself, has everything that is asked.
+    pub(crate) fn wants_on(&self, chain: &Chain, record: Option<&NodeRecord>) -> bool {
+        let is_chain = |network: EthNetworkName| {
+            let EthNetworkName(network) = network;
+            chain.network_id == network.chain_id && chain.genesis == network.genesis_hash().0
+        };
+        self.wants_entries(record)
+            && self.eth_network.is_none_or(is_chain)
+            && self.wants_fork(chain.fork_id)
+    }
+
+    fn wants_fork(&self, fork_id: ForkId) -> bool {
         self.eth_network
-            .is_none_or(|network| on_network(record, &network.0))
-            && self.fork_id.is_none_or(|wanted| {
-                fork_id(record).is_some_and(|fork_id| fork_id.hash == wanted.0)
-            })
-            && self.enr_key.iter().all(|key| has_key(record, key))
+            .is_none_or(|network| on_network(fork_id, &network.0))
+            && self.fork_id.is_none_or(|wanted| fork_id.hash == wanted.0)
+    }
+
+    fn wants_entries(&self, record: Option<&NodeRecord>) -> bool {
+        self.enr_key.iter().all(|key| has_key(record, key))
             && (!self.snap || record.is_some_and(NodeRecord::snap))
+    }
+}
+
+/// A node's chain by its eth Status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) network_id: u64,
+    pub(crate) genesis: [u8; 32],
+    pub(crate) fork_id: ForkId,
+}
+
+impl From<&Status> for Chain {
+    fn from(status: &Status) -> Self {
+        Self {
+            network_id: status.network_id(),
+            genesis: status.genesis().0,
+            fork_id: status.fork_id(),
+        }
     }
 }
 
@@ -76,13 +119,9 @@ pub(crate) fn fork_id(record: Option<&NodeRecord>) -> Option<ForkId> {
 }
 
 /// Judged as a node still at the genesis block would: every later state of the same chain is fine.
-fn on_network(record: Option<&NodeRecord>, network: &Network) -> bool {
-    fork_id(record).is_some_and(|fork_id| {
-        network
-            .forks()
-            .validate(ForkPoint::default(), fork_id)
-            .is_ok()
-    })
+fn on_network(fork_id: ForkId, network: &Network) -> bool {
+    let forks = network.forks();
+    forks.validate(ForkPoint::default(), fork_id).is_ok()
 }
 
 fn has_key(record: Option<&NodeRecord>, key: &str) -> bool {

@@ -15,7 +15,7 @@ use tercet_enode::{NodeAddress, NodeId, NodeRecord};
 use tercet_machine::UnixTime;
 use thiserror::Error;
 
-pub(crate) use filter::{EthNetworkName, FilterArgs, NodeFilter, fork_id};
+pub(crate) use filter::{Chain, EthNetworkName, FilterArgs, NodeFilter, fork_id};
 pub(crate) use summary::Summary;
 
 /// A set of nodes, ordered by id, so that equal sets are equal files.
@@ -123,6 +123,17 @@ impl NodeSet {
         };
         let text = self.pretty().map_err(|error| failed(error.into()))?;
         replace(path, text.as_bytes()).map_err(failed)
+    }
+
+    /// Whether the file could be written now, for who will have something to write in half an hour.
+    pub(crate) fn check_writable(path: &Path) -> Result<(), NodeSetError> {
+        match tempfile::tempfile_in(folder_of(path)) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(NodeSetError::Write {
+                path: path.to_owned(),
+                source,
+            }),
+        }
     }
 
     /// The text of the file: geth's indentation, a newline at the end.
@@ -252,10 +263,6 @@ impl Serialize for KnownNode {
 
 /// Puts `content` in place of the file, so that a reader (and a crash) sees the old file or the new one.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -263,11 +270,19 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         // As for any other file: the umask decides. Temporary files are private otherwise.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.tempfile_in(folder)?;
+    let mut file = builder.tempfile_in(folder_of(path))?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// The folder a file is in.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 fn by_id<S: Serializer>(

@@ -4,7 +4,7 @@
 mod records;
 mod speak;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,12 +18,11 @@ use tokio::time::Instant;
 
 use self::speak::{Dials, Outcome};
 use super::node::options::List;
-use crate::bootnodes;
 use crate::crawl::store::Store;
 use crate::crawl::{Driver, DriverConfig, Meeting, Progress};
 use crate::error::CliError;
 use crate::keyfile::KeyArgs;
-use crate::nodeset::{EthNetworkName, FilterArgs, KnownNode, NodeFilter, NodeSet};
+use crate::nodeset::{Chain, EthNetworkName, FilterArgs, KnownNode, NodeSet};
 use crate::output::{Fields, Output};
 use crate::signals::Interrupt;
 
@@ -133,6 +132,9 @@ struct CrawlReport {
     rtt_ms: Option<f64>,
     sent_bytes: u64,
     received_bytes: u64,
+    /// The most this process had, where the system says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
     elapsed_ms: u64,
 }
 
@@ -142,19 +144,21 @@ pub(crate) async fn run(
     progress: &MultiProgress,
 ) -> Result<(), CliError> {
     let mut interrupt = Interrupt::listen().map_err(CliError::Signals)?;
+    NodeSet::check_writable(&args.file)?;
     let mut known = if args.file.exists() {
         NodeSet::read(&args.file)?
     } else {
         NodeSet::default()
     };
+    let mut chains = BTreeMap::new();
     if let Some(path) = &args.sqlite {
-        records::resume(&mut known, path.clone()).await?;
+        chains = records::resume(&mut known, path.clone()).await?;
     }
-    let boot = boot_nodes(&args).await;
+    let boot = super::boot_nodes(args.network, args.bootnodes.as_ref()).await;
     if boot.is_empty() && known.len() == 0 {
         return Err(CliError::NobodyToAsk);
     }
-    let mut runner = Runner::start(&args, &known, &boot).await?;
+    let mut runner = Runner::start(&args, (&known, &boot), chains).await?;
     let bar = progress.add(ProgressBar::new_spinner());
     let ended = tokio::select! {
         ended = runner.run(&args, &bar) => ended,
@@ -175,22 +179,6 @@ pub(crate) async fn run(
     output.print(&report, CrawlReport::text)
 }
 
-/// The nodes the user named; names that cannot be found are left out with a warning.
-async fn boot_nodes(args: &CrawlArgs) -> Vec<Node> {
-    let mut nodes = args
-        .network
-        .map_or_else(Vec::new, |network| bootnodes::of(network.0.name));
-    for address in args.bootnodes.iter().flat_map(|list| &list.0) {
-        match super::contact(address).await {
-            Ok(node) => nodes.push(node),
-            Err(error) => {
-                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error));
-            }
-        }
-    }
-    nodes
-}
-
 struct Runner {
     driver: Driver,
     store: Option<Store>,
@@ -198,13 +186,19 @@ struct Runner {
     dials: Option<Dials>,
     /// Who was dialled or is to be.
     dialled: BTreeSet<NodeId>,
+    /// What nodes have said of their chains, in this crawl or in one that is in the database.
+    chains: BTreeMap<NodeId, Chain>,
     hellos: usize,
     statuses: usize,
     started: Instant,
 }
 
 impl Runner {
-    async fn start(args: &CrawlArgs, known: &NodeSet, boot: &[Node]) -> Result<Self, CliError> {
+    async fn start(
+        args: &CrawlArgs,
+        (known, boot): (&NodeSet, &[Node]),
+        chains: BTreeMap<NodeId, Chain>,
+    ) -> Result<Self, CliError> {
         let known_nodes = known.iter().map(|(_, node)| node);
         let first = known.iter().find_map(|(_, node)| node.address.to_node());
         let first = boot.first().cloned().or(first);
@@ -233,6 +227,7 @@ impl Runner {
             store,
             dials: (args.hello || args.status).then(|| Dials::new(args.status)),
             dialled: BTreeSet::new(),
+            chains,
             hellos: 0,
             statuses: 0,
             started: Instant::now(),
@@ -295,12 +290,12 @@ impl Runner {
         let Some(dials) = &mut self.dials else {
             return Ok(());
         };
-        if let Some((known, Some(node))) = self.driver.crawl().node(&met.id)
+        if let Some((known, Some(_))) = self.driver.crawl().node(&met.id)
             && met.rtt.is_some()
-            && args.filter.wants(known.record())
+            && may_be_wanted(args, known)
             && self.dialled.insert(met.id)
         {
-            dials.add(node.clone());
+            dials.add(self.driver.crawl().places(&met.id));
         }
         Ok(())
     }
@@ -308,7 +303,10 @@ impl Runner {
     async fn on_dialled(&mut self, outcome: Outcome) -> Result<(), CliError> {
         if let Ok((_, spoken)) = &outcome.said {
             self.hellos += 1;
-            self.statuses += usize::from(spoken.status.is_some());
+            if let Some((_, status)) = &spoken.status {
+                self.statuses += 1;
+                self.chains.insert(outcome.node.id(), status.into());
+            }
         }
         if let Some(store) = &mut self.store {
             let at = self.driver.now().unix;
@@ -319,11 +317,15 @@ impl Runner {
 
     /// Writes the file; says how many nodes are in it.
     fn save(&self, args: &CrawlArgs) -> Result<usize, CliError> {
-        let filter = NodeFilter {
-            record: args.filter.clone(),
-            ..NodeFilter::default()
-        };
-        let set = self.driver.crawl().set().filtered(&filter, None);
+        let all = self.driver.crawl().set();
+        let wanted = all.iter().filter(|(id, known)| {
+            let (filter, record) = (&args.filter, known.record());
+            match self.chains.get(id) {
+                Some(chain) => filter.wants_on(chain, record),
+                None => filter.wants(record),
+            }
+        });
+        let set: NodeSet = wanted.map(|(_, known)| known.clone()).collect();
         set.write(Path::new(&args.file))?;
         Ok(set.len())
     }
@@ -350,8 +352,18 @@ impl Runner {
             rtt_ms: self.driver.crawl().rtt().map(super::ping::milliseconds),
             sent_bytes: traffic.sent_bytes,
             received_bytes: traffic.received_bytes,
+            peak_memory_bytes: crate::memory::peak(),
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
+    }
+}
+
+/// Whether to connect to a node: if it is wanted by its record, or, where it will say its chain, if nothing speaks against it.
+fn may_be_wanted(args: &CrawlArgs, known: &KnownNode) -> bool {
+    if args.status {
+        args.filter.may_want(known.record())
+    } else {
+        args.filter.wants(known.record())
     }
 }
 
@@ -362,6 +374,10 @@ async fn turn(driver: &mut Driver, wake: Instant) -> Result<(), CliError> {
         return Ok(());
     }
     Ok(driver.turn(wake).await?)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB at most", bytes as f64 / f64::from(1 << 20))
 }
 
 fn line(progress: Progress) -> String {
@@ -409,6 +425,7 @@ impl CrawlReport {
                 "traffic",
                 format!("{} bytes out, {} in", self.sent_bytes, self.received_bytes),
             )
+            .add_some("memory", self.peak_memory_bytes.map(mebibytes))
             .add("took", format!("{:.2} s", self.elapsed_ms as f64 / 1000.0));
         if self.left_out > 0 {
             fields.add("left out", self.left_out);
@@ -416,3 +433,6 @@ impl CrawlReport {
         fields.render()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,29 +1,34 @@
 //! What a crawl writes into its database, if it has one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tercet_enode::Node;
+use tercet_enode::{Node, NodeId};
 use tercet_machine::UnixTime;
 
 use super::speak::Outcome;
 use crate::crawl::store::{self, Row, Sighting, Store, StoreError};
 use crate::crawl::{Crawl, Meeting};
-use crate::nodeset::NodeSet;
+use crate::nodeset::{Chain, NodeSet};
 
-/// Adds to `known` what the database knows better.
-pub(super) async fn resume(known: &mut NodeSet, path: PathBuf) -> Result<(), StoreError> {
+/// Adds to `known` what the database knows better, and says which chains its nodes are on.
+pub(super) async fn resume(
+    known: &mut NodeSet,
+    path: PathBuf,
+) -> Result<BTreeMap<NodeId, Chain>, StoreError> {
     if !path.exists() {
-        return Ok(());
+        return Ok(BTreeMap::new());
     }
-    let read = tokio::task::spawn_blocking(move || store::known(&path));
-    let stored = read.await.map_err(StoreError::Task)??;
+    let read = move || Ok((store::known(&path)?, store::chains(&path)?));
+    let read = tokio::task::spawn_blocking(read);
+    let (stored, chains) = read.await.map_err(StoreError::Task)??;
     for (id, node) in stored.iter() {
         let ours = known.get(id);
         if ours.is_none_or(|ours| ours.last_check < node.last_check) {
             known.insert(node.clone());
         }
     }
-    Ok(())
+    Ok(chains)
 }
 
 /// A node was visited over discv4 or discv5.
@@ -39,7 +44,7 @@ pub(super) async fn met(
             tercet_discovery::Protocol::V5 => "v5",
         },
         at,
-        address: None,
+        address: met.at.map(|at| at.udp_addr()),
         rtt: met.rtt,
         error: None,
     };
@@ -47,11 +52,6 @@ pub(super) async fn met(
         return Ok(());
     };
     let place = node.map(Node::endpoint).copied();
-    let address = place.map(|place| place.udp_addr());
-    let sighting = Sighting {
-        address,
-        ..sighting
-    };
     let known = Box::new(known.clone());
     store
         .add(Row::Met {

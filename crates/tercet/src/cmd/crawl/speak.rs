@@ -29,7 +29,7 @@ pub(super) struct Outcome {
 pub(super) struct Dials {
     status: bool,
     /// At most as many as the crawl keeps nodes.
-    waiting: VecDeque<Node>,
+    waiting: VecDeque<(Node, Option<Node>)>,
     running: JoinSet<Outcome>,
 }
 
@@ -43,10 +43,13 @@ impl Dials {
         }
     }
 
-    /// Dials a node that takes connections, as soon as there is room.
-    pub(super) fn add(&mut self, node: Node) {
-        if node.endpoint().tcp_addr().is_some() {
-            self.waiting.push_back(node);
+    /// Dials a node that takes connections, as soon as there is room: at the first of these addresses, else at the second.
+    pub(super) fn add(&mut self, places: Vec<Node>) {
+        let mut places = places
+            .into_iter()
+            .filter(|node| node.endpoint().tcp_addr().is_some());
+        if let Some(first) = places.next() {
+            self.waiting.push_back((first, places.next()));
             self.fill();
         }
     }
@@ -66,16 +69,25 @@ impl Dials {
 
     fn fill(&mut self) {
         while self.running.len() < MAX_DIALS
-            && let Some(node) = self.waiting.pop_front()
+            && let Some(places) = self.waiting.pop_front()
         {
-            let status = self.status;
-            self.running.spawn(async move {
-                let said = speak(&node, status).await;
-                let said = said.map_err(|error| chain(&error));
-                Outcome { node, said }
-            });
+            self.running.spawn(speak_at(places, self.status));
         }
     }
+}
+
+/// One node: at its first address, or if that takes no connection at the other.
+async fn speak_at((first, other): (Node, Option<Node>), status: bool) -> Outcome {
+    let said = speak(&first, status).await;
+    let (node, said) = match (said, other) {
+        (Err(CliError::Connect { .. } | CliError::Timeout { .. }), Some(other)) => {
+            let said = speak(&other, status).await;
+            (other, said)
+        }
+        (said, _) => (first, said),
+    };
+    let said = said.map_err(|error| chain(&error));
+    Outcome { node, said }
 }
 
 /// One connection. A node that says goodbye instead of its Status has said its Hello all the same.

@@ -152,20 +152,6 @@ fn node_key(options: &NodeOptions, datadir: &Path) -> Result<SecretKey, CliError
     Ok(key)
 }
 
-/// The bootnodes, names looked up. One that cannot be found is left out with a warning: the others may do.
-async fn bootnodes(options: &NodeOptions) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for address in options.bootnodes.iter().flat_map(|list| &list.0) {
-        match cmd::contact(address).await {
-            Ok(node) => nodes.push(node),
-            Err(error) => {
-                tracing::warn!(bootnode = %address, "left out: {}", crate::error::chain(&error));
-            }
-        }
-    }
-    nodes
-}
-
 struct Running {
     server: Server,
     eth: EthNetwork,
@@ -202,7 +188,7 @@ impl Running {
             .await
             .map_err(CliError::Task)?
             .map_err(CliError::Database)?;
-        let bootnodes = bootnodes(&options).await;
+        let bootnodes = cmd::boot_nodes(None, options.bootnodes.as_ref()).await;
         let client = cmd::client_id(options.identity.as_ref().map(Identity::as_str));
         let config = server_config(&options, key, &client, bootnodes.clone())?;
         let pool = Arc::new(MemoryPool::new(PoolConfig::new(blocks.chain_id()), state));

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-pub(crate) use self::read::{Counts, counts, known};
+pub(crate) use self::read::{Counts, chains, counts, known};
 use self::write::Writer;
 pub(crate) use self::write::{Row, Sighting, Spoken};
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
-use tercet_enode::NodeAddress;
-
+use tercet_enode::{NodeAddress, NodeId};
+use tercet_eth_peer::{ForkHash, ForkId};
 use tercet_machine::UnixTime;
 
 use super::{StoreError, open_to_read};
-use crate::nodeset::{KnownNode, NodeSet};
+use crate::nodeset::{Chain, KnownNode, NodeSet};
 
 /// What there is to count among the nodes that are in the set.
 #[derive(Debug, Default)]
@@ -60,6 +60,31 @@ pub(crate) fn known(path: &Path) -> Result<NodeSet, StoreError> {
         })
     });
     nodes.collect()
+}
+
+/// The chains of the nodes in the set, by the last Status of each.
+pub(crate) fn chains(path: &Path) -> Result<BTreeMap<NodeId, Chain>, StoreError> {
+    let connection = open_to_read(path)?;
+    let read = || -> rusqlite::Result<_> {
+        let mut statement = connection.prepare(
+            "SELECT n.id, s.network_id, s.genesis, s.fork_hash, s.fork_next
+             FROM nodes n JOIN statuses s USING (node) WHERE n.score > 0",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let fork_id = ForkId {
+                hash: ForkHash(row.get(3)?),
+                next: unsigned(row.get(4)?),
+            };
+            let chain = Chain {
+                network_id: unsigned(row.get(1)?),
+                genesis: row.get(2)?,
+                fork_id,
+            };
+            Ok((NodeId::new(row.get(0)?), chain))
+        })?;
+        rows.collect()
+    };
+    read().map_err(|source| super::error(path, source))
 }
 
 /// SQLite knows signed integers alone; none of ours is below 0 unless somebody else has written it.

@@ -19,6 +19,7 @@ use tercet_enode::{NodeRecord, SecretKey};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now};
 
 pub(crate) use self::job::{Job, JobDone};
+pub(super) use self::records::MAX_RESERVED_PORT;
 use self::records::Records;
 use self::v4::V4;
 use self::v5::V5;

@@ -9,7 +9,7 @@ use tercet_machine::{KeyedMap, KeyedState, MachineRng};
 use crate::crawl::MAX_NODES;
 
 /// UDP ports of named nodes lie above this, as in geth: the ones below belong to services a crawler should not be made to talk to.
-const MAX_RESERVED_PORT: u16 = 1024;
+pub(in crate::crawl) const MAX_RESERVED_PORT: u16 = 1024;
 
 /// At most [`MAX_NODES`] of 40 bytes: the records themselves are the crawl's.
 #[derive(Debug)]
