@@ -2,6 +2,9 @@
 //! questions put to them in a row from one socket, by a loop that knows them all and does nothing else: no search for them, no table, no
 //! limits, no file. Over discv4, discv5 and both.
 //!
+//! Beside the rate it prints what a node costs the crawler: bytes on the wire, and memory, as the difference between the most memory
+//! of a crawl of 200 nodes and of one of 2,000.
+//!
 //! Every node is new to whoever asks, so each is asked with a proof of address (discv4) or a handshake (discv5) first. All the
 //! nodes' own work is part of both figures, on the same cores.
 #![allow(
@@ -37,6 +40,8 @@ use tercet_machine::{Clock, Machine as _, MachineRng};
 /// The crawl must be at least this part as fast.
 const REQUIRED: f64 = 0.5;
 const NODES: usize = 2000;
+/// The network whose crawl costs what every crawl does: the program, its threads, its empty tables.
+const FEW: usize = 200;
 const ROUNDS: usize = 3;
 /// Nodes asked at a time by the plain loop; the crawl finds its own number, up to 256.
 const IN_FLIGHT: usize = 128;
@@ -49,7 +54,10 @@ const BUFFER: usize = 1 << 20;
 struct Crawled {
     took: Duration,
     nodes: usize,
-    bytes: u64,
+    /// Payloads of UDP, sent and received.
+    bytes: [u64; 2],
+    /// The most memory of the process; nothing where the system does not say.
+    memory: Option<u64>,
 }
 
 fn crawl(network: &Network, protocol: &str) -> Crawled {
@@ -70,7 +78,8 @@ fn crawl(network: &Network, protocol: &str) -> Crawled {
     Crawled {
         took: Duration::from_millis(number("elapsed_ms")),
         nodes: usize::try_from(number("answered")).unwrap(),
-        bytes: number("sent_bytes") + number("received_bytes"),
+        bytes: [number("sent_bytes"), number("received_bytes")],
+        memory: report["peak_memory_bytes"].as_u64(),
     }
 }
 
@@ -305,20 +314,21 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    let few = runtime.block_on(Network::start(FEW, |_| Protocols::ALL));
     let network = runtime.block_on(Network::start(NODES, |_| Protocols::ALL));
     for (name, protocols) in [
         ("v4", Protocols::V4),
         ("v5", Protocols::V5),
         ("both", Protocols::ALL),
     ] {
-        report(&network, name, protocols);
+        report(&network, &few, name, protocols);
     }
 }
 
 /// In turn, so that a slow moment of the machine meets both; the median of either.
-fn report(network: &Network, name: &str, protocols: Protocols) {
-    let (mut crawls, mut plain) = (Vec::new(), Vec::new());
-    let (mut bytes, mut repeats, mut fewest) = (0, 0, NODES);
+fn report(network: &Network, few: &Network, name: &str, protocols: Protocols) {
+    let (mut crawls, mut plain, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bytes, mut repeats, mut fewest) = ([0; 2], 0, NODES);
     for round in 0..ROUNDS {
         let (took, repeated) = Plain::new(network, protocols, round).run();
         plain.push(took);
@@ -326,17 +336,28 @@ fn report(network: &Network, name: &str, protocols: Protocols) {
         let crawled = crawl(network, name);
         fewest = fewest.min(crawled.nodes);
         crawls.push(crawled.took);
-        bytes = crawled.bytes;
+        bytes = crawled.bytes.map(|bytes| bytes / NODES as u64);
+        let base = crawl(few, name).memory;
+        memory.extend(
+            crawled
+                .memory
+                .zip(base)
+                .map(|(all, base)| all.saturating_sub(base) / (NODES - FEW) as u64),
+        );
     }
     let [crawl, plain] = [crawls, plain].map(|mut times| {
         times.sort();
         NODES as f64 / times[ROUNDS / 2].as_secs_f64()
     });
     println!(
-        "{name}: crawl {crawl:.0} nodes a second, plain requests {plain:.0}: ratio {:.3} (required {REQUIRED}); {} bytes a node on the wire, {fewest} of {NODES} found in the worst of {ROUNDS} crawls, {repeats} plain questions put again",
+        "{name}: crawl {crawl:.0} nodes a second, plain requests {plain:.0}: ratio {:.3} (required {REQUIRED}); {fewest} of {NODES} found in the worst of {ROUNDS} crawls, {repeats} plain questions put again",
         crawl / plain,
-        bytes / NODES as u64
     );
+    memory.sort_unstable();
+    let memory = memory.get(memory.len() / 2);
+    let memory = memory.map_or("unknown".to_owned(), ToString::to_string);
+    let [sent, received] = bytes;
+    println!("{name}: a node costs {sent} bytes sent, {received} received, {memory} of memory");
 }
 
 /// Not used here, but part of what the responders are shared as.
