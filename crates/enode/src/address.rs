@@ -42,6 +42,10 @@ impl AddressClass {
     }
 
     fn of_v4(ip: Ipv4Addr) -> Self {
+        let [first, ..] = ip.octets();
+        if MARKED_V4.get(usize::from(first)) == Some(&false) {
+            return Self::Global;
+        }
         if ip.is_unspecified() {
             Self::Unspecified
         } else if ip.is_loopback() {
@@ -162,6 +166,32 @@ const SPECIAL_V4: [NetV4; 14] = [
     v4(203, 0, 113, 0, 24),     // TEST-NET-3
     v4(255, 255, 255, 255, 32), // broadcast
 ];
+
+/// First bytes with which addresses begin that are not global. Most addresses begin with another, and nearly every packet asks.
+const MARKED_V4: [bool; 256] = marked_v4();
+
+#[allow(clippy::indexing_slicing)] // computed by the compiler, which checks it
+const fn marked_v4() -> [bool; 256] {
+    // Loopback, RFC 1918, link-local and CGNAT; multicast follows below.
+    let mut marked = [false; 256];
+    let mut at = 0;
+    while at < SPECIAL_V4.len() {
+        marked[SPECIAL_V4[at].0.octets()[0] as usize] = true;
+        at += 1;
+    }
+    let others = [127, 10, 172, 192, 169, CGNAT_V4.0.octets()[0]];
+    at = 0;
+    while at < others.len() {
+        marked[others[at] as usize] = true;
+        at += 1;
+    }
+    at = 224;
+    while at < 240 {
+        marked[at] = true;
+        at += 1;
+    }
+    marked
+}
 
 /// IANA's IPv6 special-purpose registry, without what has a class of its own.
 const SPECIAL_V6: [NetV6; 11] = [

@@ -1,7 +1,9 @@
 //! secp256k1 keys: a node's secret, which is erased when its last copy goes, and the public key that names it.
 //! All curve work goes through secp256k1's one global context: re-randomising a context for each call doubles its cost.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -76,7 +78,6 @@ pub struct SecretKey(Arc<KeyPair>);
 struct KeyPair {
     secret: secp256k1::SecretKey,
     public: PublicKey,
-    id: NodeId,
 }
 
 impl KeyPair {
@@ -113,12 +114,8 @@ impl SecretKey {
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
         let mut secret = secp256k1::SecretKey::from_byte_array(*bytes)
             .map_err(|_| KeyError::SecretOutOfRange)?;
-        let public = PublicKey(secret.public_key(SECP256K1));
-        let pair = Arc::new(KeyPair {
-            secret,
-            public,
-            id: public.node_id(),
-        });
+        let public = PublicKey::new(secret.public_key(SECP256K1));
+        let pair = Arc::new(KeyPair { secret, public });
         secret.non_secure_erase();
         Ok(Self(pair))
     }
@@ -139,7 +136,7 @@ impl SecretKey {
     #[must_use]
     #[inline]
     pub fn node_id(&self) -> NodeId {
-        self.0.id
+        self.0.public.node_id()
     }
 
     /// Signs a 32-byte digest with the deterministic nonce of RFC 6979 and a low `s`.
@@ -162,7 +159,7 @@ impl SecretKey {
     #[must_use]
     pub fn ecdh_x(&self, remote: &PublicKey) -> Zeroizing<[u8; 32]> {
         let point = Zeroizing::new(secp256k1::ecdh::shared_secret_point(
-            &remote.0,
+            &remote.point,
             &self.0.secret,
         ));
         let mut x = Zeroizing::new([0; 32]);
@@ -176,7 +173,7 @@ impl SecretKey {
     #[must_use]
     pub fn ecdh_compressed(&self, remote: &PublicKey) -> Zeroizing<[u8; 33]> {
         let point = Zeroizing::new(secp256k1::ecdh::shared_secret_point(
-            &remote.0,
+            &remote.point,
             &self.0.secret,
         ));
         // SEC1: 2 marks an even y, 3 an odd one.
@@ -191,7 +188,7 @@ impl SecretKey {
 
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SecretKey(of {:?})", self.0.id)
+        write!(f, "SecretKey(of {:?})", self.node_id())
     }
 }
 
@@ -208,8 +205,14 @@ impl FromStr for SecretKey {
 }
 
 /// A point of secp256k1 that names a node. Text form: the 128 hexadecimal digits of `X ‖ Y`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublicKey(secp256k1::PublicKey);
+///
+/// The node's id is found once, with the key: a hash costs 0.3 µs, and ids are what tables and lookups work with. Keys compare,
+/// order and hash as their ids do.
+#[derive(Clone, Copy)]
+pub struct PublicKey {
+    point: secp256k1::PublicKey,
+    id: NodeId,
+}
 
 impl PublicKey {
     /// A key from `X ‖ Y` without a leading tag, as discv4 and RLPx carry it.
@@ -222,9 +225,15 @@ impl PublicKey {
         for (to, from) in tagged.iter_mut().skip(1).zip(bytes) {
             *to = *from;
         }
-        secp256k1::PublicKey::from_byte_array_uncompressed(tagged)
-            .map(Self)
-            .map_err(|_| KeyError::NotOnCurve)
+        let point = secp256k1::PublicKey::from_byte_array_uncompressed(tagged)
+            .map_err(|_| KeyError::NotOnCurve)?;
+        let id = NodeId::new(keccak256(bytes));
+        Ok(Self { point, id })
+    }
+
+    fn new(point: secp256k1::PublicKey) -> Self {
+        let id = NodeId::new(keccak256(&untagged(&point)));
+        Self { point, id }
     }
 
     /// As [`from_bytes`](Self::from_bytes), checking that there are 64 of them.
@@ -249,7 +258,7 @@ impl PublicKey {
             found: bytes.len(),
         })?;
         secp256k1::PublicKey::from_byte_array_compressed(bytes)
-            .map(Self)
+            .map(Self::new)
             .map_err(|_| KeyError::NotOnCurve)
     }
 
@@ -264,7 +273,7 @@ impl PublicKey {
             .map_err(|_| KeyError::Unrecoverable)?;
         SECP256K1
             .recover_ecdsa(Message::from_digest(*digest), &signature)
-            .map(Self)
+            .map(Self::new)
             .map_err(|_| KeyError::Unrecoverable)
     }
 
@@ -276,31 +285,63 @@ impl PublicKey {
         let signature = CurveSignature::from_compact(signature.as_bytes())
             .map_err(|_| KeyError::SignatureMismatch)?;
         SECP256K1
-            .verify_ecdsa(Message::from_digest(*digest), &signature, &self.0)
+            .verify_ecdsa(Message::from_digest(*digest), &signature, &self.point)
             .map_err(|_| KeyError::SignatureMismatch)
     }
 
     /// `X ‖ Y` without a leading tag.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 64] {
-        let tagged = self.0.serialize_uncompressed();
-        let mut bytes = [0; 64];
-        for (to, from) in bytes.iter_mut().zip(tagged.iter().skip(1)) {
-            *to = *from;
-        }
-        bytes
+        untagged(&self.point)
     }
 
     /// The 33-byte compressed SEC1 form.
     #[must_use]
     pub fn to_compressed(&self) -> [u8; 33] {
-        self.0.serialize()
+        self.point.serialize()
     }
 
     /// The id of the node that holds this key: Keccak-256 of [`to_bytes`](Self::to_bytes).
     #[must_use]
-    pub fn node_id(&self) -> NodeId {
-        NodeId::new(keccak256(&self.to_bytes()))
+    #[inline]
+    pub const fn node_id(&self) -> NodeId {
+        self.id
+    }
+}
+
+/// `X ‖ Y`, without the tag SEC1 puts before them.
+fn untagged(point: &secp256k1::PublicKey) -> [u8; 64] {
+    let tagged = point.serialize_uncompressed();
+    let mut bytes = [0; 64];
+    for (to, from) in bytes.iter_mut().zip(tagged.iter().skip(1)) {
+        *to = *from;
+    }
+    bytes
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PublicKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
+    }
+}
+
+impl Hash for PublicKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
     }
 }
 

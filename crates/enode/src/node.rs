@@ -13,7 +13,6 @@ use crate::url::{EnodeUrl, ParseEnodeError};
 /// older, or the node behind a NAT). Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Node {
-    id: NodeId,
     public_key: PublicKey,
     endpoint: Endpoint,
     record: Option<NodeRecord>,
@@ -34,7 +33,6 @@ impl Node {
     #[must_use]
     pub fn new(public_key: PublicKey, endpoint: Endpoint) -> Self {
         Self {
-            id: public_key.node_id(),
             public_key,
             endpoint,
             record: None,
@@ -46,7 +44,6 @@ impl Node {
     pub fn from_record(record: NodeRecord) -> Option<Self> {
         let endpoint = record.endpoint()?;
         Some(Self {
-            id: record.id(),
             public_key: record.public_key(),
             endpoint,
             record: Some(record),
@@ -56,8 +53,8 @@ impl Node {
     /// The node's id.
     #[must_use]
     #[inline]
-    pub fn id(&self) -> NodeId {
-        self.id
+    pub const fn id(&self) -> NodeId {
+        self.public_key.node_id()
     }
 
     /// The node's key.
@@ -100,9 +97,9 @@ impl Node {
     /// # Errors
     /// [`WrongIdentity`] if the record is another node's.
     pub fn with_record(self, record: NodeRecord) -> Result<Self, WrongIdentity> {
-        if record.id() != self.id {
+        if record.id() != self.id() {
             return Err(WrongIdentity {
-                expected: self.id,
+                expected: self.id(),
                 found: record.id(),
             });
         }
@@ -131,7 +128,7 @@ impl fmt::Debug for Node {
         write!(
             f,
             "Node({:?} at {ip}, udp {udp}, tcp {tcp}, seq {})",
-            self.id,
+            self.id(),
             self.seq()
         )
     }

@@ -52,6 +52,16 @@ impl SubnetLimits {
         }
     }
 
+    /// The lowest of the limits.
+    pub(super) const fn least(self) -> usize {
+        let v6 = if self.v6_narrow < self.v6_wide {
+            self.v6_narrow
+        } else {
+            self.v6_wide
+        };
+        if v6 < self.v4 { v6 } else { self.v4 }
+    }
+
     /// The limit for one network.
     pub(super) const fn of(&self, subnet: Subnet) -> usize {
         match subnet {

@@ -6,6 +6,7 @@ mod filter;
 mod lookup;
 mod revalidate;
 mod snapshot;
+mod stock;
 mod table;
 
 pub use bucket::{BUCKET_SIZE, MAX_REPLACEMENTS, Proof};

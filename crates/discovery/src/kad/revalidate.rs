@@ -50,11 +50,46 @@ impl Default for RevalidationConfig {
 }
 
 /// How many nodes are on each list and not being checked, and how many have answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Census {
     pub(super) fast: usize,
     pub(super) slow: usize,
     pub(super) live: usize,
+}
+
+impl Census {
+    /// Nobody.
+    pub(super) const NONE: Self = Self {
+        fast: 0,
+        slow: 0,
+        live: 0,
+    };
+
+    /// Both together.
+    pub(super) const fn with(self, other: Self) -> Self {
+        Self {
+            fast: self.fast + other.fast,
+            slow: self.slow + other.slow,
+            live: self.live + other.live,
+        }
+    }
+
+    /// Without `part`, which is part of it.
+    pub(super) const fn without(self, part: Self) -> Self {
+        Self {
+            fast: self.fast - part.fast,
+            slow: self.slow - part.slow,
+            live: self.live - part.live,
+        }
+    }
+
+    /// How many may be checked of one list.
+    pub(super) const fn of(self, list: RevalidationList) -> usize {
+        match list {
+            RevalidationList::Fast => self.fast,
+            RevalidationList::Slow => self.slow,
+        }
+    }
 }
 
 /// The next moment of each list; `None` while it has nobody to check.
@@ -92,11 +127,8 @@ impl Schedule {
 
     /// Starts a list that has become non-empty and stops one that has become empty.
     pub(super) fn sync(&mut self, now: MonoTime, census: Census, rng: &mut MachineRng) {
-        for (list, len) in [
-            (RevalidationList::Fast, census.fast),
-            (RevalidationList::Slow, census.slow),
-        ] {
-            if len == 0 {
+        for list in [RevalidationList::Fast, RevalidationList::Slow] {
+            if census.of(list) == 0 {
                 *self.slot(list) = None;
             } else if self.slot(list).is_none() {
                 self.rearm(now, list, census, rng);

@@ -1,21 +1,17 @@
-//! The Kademlia table: up to 17 × 16 nodes sorted by distance to this one, up to ten waiting behind each
-//! bucket, and the rules for who comes in, moves up and goes. The protocol machine reports what it
-//! hears; the table never sends anything.
-//!
-//! Counts (per network, per list) are taken from the entries each time they matter: 442 nodes at most are
-//! read faster than a counter beside them can be proven right.
+//! The Kademlia table: up to 17 × 16 nodes sorted by distance to this one, and up to ten waiting behind each bucket. The
+//! protocol machine reports what it hears; the table never sends anything. Who comes in, moves up and goes is said in
+//! `admission`, how checks are scheduled and what they lead to in `checks`.
 
-use std::net::IpAddr;
-use std::time::Duration;
+mod admission;
+mod checks;
 
-use rand::RngExt;
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
-use super::bucket::{Bucket, Entry, Proof, merge};
-use super::filter::{BUCKET_LIMITS, TABLE_LIMITS};
-use super::revalidate::{Census, RevalidationConfig, RevalidationList, Schedule};
+use super::bucket::{Bucket, Entry};
+use super::revalidate::{RevalidationConfig, Schedule};
 use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+use super::stock::Stock;
 use crate::engine::{Protocol, Protocols};
 
 /// Buckets: `256 / 15`, as in geth. Sixteen hold one log distance each, 241 to 256; the first holds everything
@@ -85,6 +81,8 @@ pub enum CheckFailed {
 pub struct Table {
     local: NodeId,
     buckets: Vec<Bucket>,
+    /// Of all buckets, as they are.
+    stock: Stock,
     schedule: Schedule,
     version: u64,
     rng: MachineRng,
@@ -100,6 +98,7 @@ impl Table {
         Self {
             local,
             buckets,
+            stock: Stock::new(),
             schedule: Schedule::new(revalidation),
             version: 0,
             rng,
@@ -121,7 +120,7 @@ impl Table {
     /// Nodes that have answered a ping at their endpoint.
     #[must_use]
     pub fn live_len(&self) -> usize {
-        self.entries().filter(|entry| entry.is_live()).count()
+        self.stock.census().live
     }
 
     /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
@@ -192,275 +191,24 @@ impl Table {
         keep: impl Fn(&Node, Protocols) -> bool,
     ) -> Vec<Node> {
         let mut closest: Vec<&Node> = Vec::with_capacity(n + 1);
-        for entry in self.entries().filter(|entry| keep(&entry.node, entry.live)) {
-            let at = closest
-                .partition_point(|near| target.cmp_distance(&near.id(), &entry.node.id()).is_lt());
-            if at < n {
-                closest.insert(at, &entry.node);
-                closest.truncate(n);
+        for bucket in self.nearest_first(target) {
+            // Everybody in this bucket is farther off than all in those before.
+            let nearer = closest.len();
+            let kept = |entry: &&Entry| keep(&entry.node, entry.live);
+            for entry in bucket.entries.iter().filter(kept) {
+                let id = entry.node.id();
+                let same = closest.get(nearer..).unwrap_or_default();
+                let at = same.partition_point(|near| target.cmp_distance(&near.id(), &id).is_lt());
+                if nearer + at < n {
+                    closest.insert(nearer + at, &entry.node);
+                    closest.truncate(n);
+                }
+            }
+            if closest.len() >= n {
+                break;
             }
         }
         closest.into_iter().cloned().collect()
-    }
-
-    /// Takes in a node, or what is new about it.
-    ///
-    /// A known node moves to the head of its bucket if it was heard itself. The endpoint of a node that has
-    /// answered a ping is changed only by the node's own packets, never by hearsay: the one that works is
-    /// worth more than the one announced.
-    pub fn add(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
-        let id = node.id();
-        let Some(bucket) = self.bucket_mut(&id) else {
-            return Added::Refused(Refusal::Own);
-        };
-        if bucket.get(&id).is_some() {
-            return self.update(now, node, proof);
-        }
-        let waiting = bucket.replacement_mut(&id).is_some();
-        let full = bucket.is_full();
-        if full && waiting {
-            return self.update_waiting(node, proof);
-        }
-        if !self.admits(&id, node.endpoint().ip) {
-            return Added::Refused(Refusal::Subnet);
-        }
-        let mut entry = Entry::unproven(node, now);
-        if let Proof::Answer(protocol) = proof {
-            entry.prove(protocol);
-        }
-        let Some(bucket) = self.bucket_mut(&id) else {
-            return Added::Refused(Refusal::Own);
-        };
-        if full {
-            bucket.wait(entry);
-            // Nobody who waits is on a list.
-            self.version += 1;
-            return Added::Waiting;
-        }
-        bucket.take_replacement(&id);
-        // At the tail: a stranger has not been heard of longer than anyone here.
-        bucket.entries.push(entry);
-        self.changed(now);
-        Added::Inserted
-    }
-
-    /// Lets a node wait among the replacements even where its bucket has room; see
-    /// [`fill`](Self::fill). For nodes that come by themselves before this one has found its own way into the
-    /// network, so that they cannot fill the table first.
-    pub fn add_waiting(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
-        let id = node.id();
-        let Some(bucket) = self.bucket_mut(&id) else {
-            return Added::Refused(Refusal::Own);
-        };
-        if bucket.get(&id).is_some() {
-            return self.update(now, node, proof);
-        }
-        if bucket.replacement_mut(&id).is_some() {
-            return self.update_waiting(node, proof);
-        }
-        if !self.admits(&id, node.endpoint().ip) {
-            return Added::Refused(Refusal::Subnet);
-        }
-        let mut entry = Entry::unproven(node, now);
-        if let Proof::Answer(protocol) = proof {
-            entry.live = protocol.into();
-        }
-        if let Some(bucket) = self.bucket_mut(&id) {
-            bucket.wait(entry);
-        }
-        self.version += 1;
-        Added::Waiting
-    }
-
-    /// Gives free places to those waiting.
-    pub fn fill(&mut self, now: MonoTime) {
-        for bucket in &mut self.buckets {
-            while !bucket.is_full()
-                && let Some(mut entry) = bucket.replacements.pop_front()
-            {
-                entry.added = now;
-                if let Some(protocol) = entry.live.preferred() {
-                    entry.prove(protocol);
-                }
-                bucket.entries.push(entry);
-            }
-        }
-        self.changed(now);
-    }
-
-    /// The node did not answer a check over `protocol`.
-    ///
-    /// If it never did over this one, only that is remembered, as long as it answers over another or has not been tried over
-    /// all, nor at the other address of its record. Else its credit falls to a third; at nothing it is no longer live over
-    /// this protocol, and when it is live over none it goes.
-    pub fn on_check_failed(
-        &mut self,
-        now: MonoTime,
-        id: &NodeId,
-        protocol: Protocol,
-        fallback: Fallback,
-    ) -> CheckFailed {
-        let room_elsewhere = fallback
-            .endpoint
-            .filter(|endpoint| self.admits(id, endpoint.ip));
-        let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) else {
-            return CheckFailed::Gone;
-        };
-        entry.checking = false;
-        let proven = entry.live.contains(protocol);
-        if !proven {
-            entry.silent = entry.silent.with(protocol);
-            if entry.is_live() {
-                self.sync(now);
-                return CheckFailed::Kept;
-            }
-            if !fallback.protocols.but(entry.silent).is_empty() {
-                self.sync(now);
-                return CheckFailed::Retry;
-            }
-        }
-        entry.checks /= 3;
-        entry.list = RevalidationList::Fast;
-        if entry.checks > 0 {
-            self.changed(now);
-            return CheckFailed::Kept;
-        }
-        entry.live = entry.live.without(protocol);
-        if entry.is_live() {
-            entry.silent = entry.silent.with(protocol);
-            entry.checks = 1;
-            self.changed(now);
-            return CheckFailed::Kept;
-        }
-        if let Some(endpoint) = room_elsewhere.filter(|_| !entry.elsewhere) {
-            entry.node = entry.node.clone().with_endpoint(endpoint);
-            entry.elsewhere = true;
-            entry.silent = Protocols::NONE;
-            entry.saved = false;
-            self.changed(now);
-            return CheckFailed::Retry;
-        }
-        self.remove(now, id);
-        CheckFailed::Gone
-    }
-
-    /// The node has not answered a question at `endpoint` over a protocol: if it never did there, that is remembered.
-    pub fn on_unanswered(&mut self, id: &NodeId, endpoint: &Endpoint, protocol: Protocol) {
-        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id))
-            && !entry.live.contains(protocol)
-            && entry.node.endpoint().udp_addr() == endpoint.udp_addr()
-        {
-            entry.silent = entry.silent.with(protocol);
-        }
-    }
-
-    /// The node has not answered a lookup's question, after answering no other since `count - 1` such ones: returns `count`,
-    /// or `None` if no bucket holds it.
-    pub fn on_find_failed(&mut self, id: &NodeId) -> Option<u32> {
-        let entry = self.bucket_mut(id)?.get_mut(id)?;
-        entry.find_failures = entry.find_failures.saturating_add(1);
-        Some(entry.find_failures)
-    }
-
-    /// The node has answered a question. `true` if that ends a row of failures.
-    pub fn on_find_answered(&mut self, id: &NodeId) -> bool {
-        self.bucket_mut(id)
-            .and_then(|bucket| bucket.get_mut(id))
-            .is_some_and(|entry| std::mem::take(&mut entry.find_failures) > 0)
-    }
-
-    /// Remembers what an earlier run counted about a node.
-    pub fn restore_failures(&mut self, id: &NodeId, count: u32) {
-        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
-            entry.find_failures = count;
-        }
-    }
-
-    /// The node is being checked, whoever asked for it.
-    pub fn on_check_begun(&mut self, now: MonoTime, id: &NodeId) {
-        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
-            entry.checking = true;
-        }
-        self.sync(now);
-    }
-
-    /// The check never took place (nothing could be sent): it will be tried again.
-    pub fn on_check_skipped(&mut self, now: MonoTime, id: &NodeId) {
-        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
-            entry.checking = false;
-        }
-        self.sync(now);
-    }
-
-    /// Takes a node out. One of those waiting gets its place: a random one among the proven if there are any,
-    /// else among all.
-    pub fn remove(&mut self, now: MonoTime, id: &NodeId) -> Option<Node> {
-        let at = self.place(id)?;
-        let bucket = self.buckets.get_mut(at)?;
-        let entry = bucket.take(id)?;
-        let proven: Vec<usize> = (0..bucket.replacements.len())
-            .filter(|i| bucket.replacements.get(*i).is_some_and(Entry::is_live))
-            .collect();
-        let candidates = if proven.is_empty() {
-            (0..bucket.replacements.len()).collect()
-        } else {
-            proven
-        };
-        if !candidates.is_empty()
-            && let Some(chosen) = candidates.get(self.rng.random_range(0..candidates.len()))
-            && let Some(promoted) = bucket.replacements.remove(*chosen)
-        {
-            // Whatever it proved was long ago: the fast list finds out.
-            bucket.entries.push(Entry::unproven(promoted.node, now));
-        }
-        self.changed(now);
-        Some(entry.node)
-    }
-
-    /// When [`next_check`](Self::next_check) has something to give.
-    #[must_use]
-    pub fn deadline(&self) -> Option<MonoTime> {
-        self.schedule.deadline()
-    }
-
-    /// A node to ping now. Call until `None`. It ends with [`add`](Self::add) of an [`Proof::Answer`],
-    /// [`on_check_failed`](Self::on_check_failed) or [`on_check_skipped`](Self::on_check_skipped).
-    pub fn next_check(&mut self, now: MonoTime) -> Option<Node> {
-        let list = self.schedule.due(now)?;
-        let idle = |entry: &&mut Entry| entry.list == list && !entry.checking;
-        let census = self.census();
-        let len = match list {
-            RevalidationList::Fast => census.fast,
-            RevalidationList::Slow => census.slow,
-        };
-        self.schedule.rearm(now, list, census, &mut self.rng);
-        if len == 0 {
-            self.sync(now);
-            return self.next_check(now);
-        }
-        let chosen = self.rng.random_range(0..len);
-        let entry = self
-            .buckets
-            .iter_mut()
-            .flat_map(|bucket| &mut bucket.entries)
-            .filter(idle)
-            .nth(chosen)?;
-        entry.checking = true;
-        Some(entry.node.clone())
-    }
-
-    /// Live nodes that have stayed at least `min_age` and whose present state has not been taken by this call
-    /// before: what the database should have.
-    pub fn take_settled(&mut self, now: MonoTime, min_age: Duration) -> Vec<Node> {
-        self.buckets
-            .iter_mut()
-            .flat_map(|bucket| &mut bucket.entries)
-            .filter(|entry| entry.is_live() && !entry.saved && now - entry.added >= min_age)
-            .map(|entry| {
-                entry.saved = true;
-                entry.node.clone()
-            })
-            .collect()
     }
 
     /// A copy for readers.
@@ -495,149 +243,6 @@ impl Table {
         }
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.buckets.iter().flat_map(|bucket| &bucket.entries)
-    }
-
-    fn update(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
-        let id = node.id();
-        let Some(old) = self.bucket(&id).and_then(|bucket| bucket.get(&id)) else {
-            return Added::Known;
-        };
-        let answered_at = node.endpoint().udp_addr();
-        let merged = merge(old, &node, proof);
-        let moved_ip = merged.endpoint().ip != old.node.endpoint().ip;
-        let moved = moved_ip || merged.endpoint().udp != old.node.endpoint().udp;
-        let changed = merged != old.node;
-        let was_live = old.live;
-        let newer = merged.seq() > old.node.seq();
-        if moved_ip && !self.admits(&id, merged.endpoint().ip) {
-            return Added::Refused(Refusal::Subnet);
-        }
-        let Some(bucket) = self.bucket_mut(&id) else {
-            return Added::Known;
-        };
-        if let Some(entry) = bucket.get_mut(&id) {
-            entry.node = merged;
-            entry.saved &= !changed;
-            if newer {
-                // What it could not do before it may say it can now.
-                entry.silent = Protocols::NONE;
-            }
-            if moved {
-                entry.live = Protocols::NONE;
-                entry.silent = Protocols::NONE;
-                entry.elsewhere = false;
-                entry.checks = 0;
-                entry.checking = false;
-                entry.list = RevalidationList::Fast;
-            }
-            // An answer from the family it is not at says nothing about the endpoint it is at.
-            if let Proof::Answer(protocol) = proof
-                && entry.node.endpoint().udp_addr() == answered_at
-            {
-                entry.prove(protocol);
-            }
-        }
-        if proof != Proof::Hearsay {
-            bucket.move_up(&id);
-        }
-        let is_live = self
-            .standing(&id)
-            .map_or(was_live, |standing| standing.live);
-        if changed || is_live != was_live {
-            self.changed(now);
-            return Added::Updated;
-        }
-        // What somebody says again puts nobody on another list.
-        if proof != Proof::Hearsay {
-            self.sync(now);
-        }
-        Added::Known
-    }
-
-    /// Keeps what is known of a waiting node up to date; heard of itself it moves to the front.
-    fn update_waiting(&mut self, node: Node, proof: Proof) -> Added {
-        let id = node.id();
-        let Some(old) = self
-            .bucket_mut(&id)
-            .and_then(|bucket| bucket.replacement_mut(&id))
-            .cloned()
-        else {
-            return Added::Waiting;
-        };
-        let merged = merge(&old, &node, proof);
-        if merged.endpoint().ip != old.node.endpoint().ip && !self.admits(&id, merged.endpoint().ip)
-        {
-            return Added::Refused(Refusal::Subnet);
-        }
-        let mut live = old.live;
-        if merged.endpoint().udp_addr() != old.node.endpoint().udp_addr() {
-            live = Protocols::NONE;
-        }
-        if let Proof::Answer(protocol) = proof
-            && merged.endpoint().udp_addr() == node.endpoint().udp_addr()
-        {
-            live = live.with(protocol);
-        }
-        self.version += u64::from(merged != old.node);
-        let entry = Entry {
-            node: merged,
-            live,
-            ..old
-        };
-        if let Some(bucket) = self.bucket_mut(&id) {
-            if proof == Proof::Hearsay {
-                if let Some(place) = bucket.replacement_mut(&id) {
-                    *place = entry;
-                }
-            } else {
-                bucket.take_replacement(&id);
-                bucket.wait(entry);
-            }
-        }
-        Added::Waiting
-    }
-
-    /// Whether the network limits leave room for `id` at `ip`, its own present place not counted.
-    fn admits(&self, id: &NodeId, ip: IpAddr) -> bool {
-        let Some(bucket) = self.bucket(id) else {
-            return false;
-        };
-        let all = self
-            .buckets
-            .iter()
-            .flat_map(|bucket| bucket.ips_near(ip, id));
-        BUCKET_LIMITS.admit(ip, bucket.ips_near(ip, id)) && TABLE_LIMITS.admit(ip, all)
-    }
-
-    fn changed(&mut self, now: MonoTime) {
-        self.version += 1;
-        self.sync(now);
-    }
-
-    fn sync(&mut self, now: MonoTime) {
-        let census = self.census();
-        self.schedule.sync(now, census, &mut self.rng);
-    }
-
-    fn census(&self) -> Census {
-        let mut census = Census {
-            fast: 0,
-            slow: 0,
-            live: 0,
-        };
-        for entry in self.entries() {
-            census.live += usize::from(entry.is_live());
-            match entry.list {
-                _ if entry.checking => {}
-                RevalidationList::Fast => census.fast += 1,
-                RevalidationList::Slow => census.slow += 1,
-            }
-        }
-        census
-    }
-
     /// The bucket of `id`; `None` for this node itself.
     fn place(&self, id: &NodeId) -> Option<usize> {
         let distance = self.local.log_distance(id);
@@ -648,8 +253,48 @@ impl Table {
         self.buckets.get(self.place(id)?)
     }
 
-    fn bucket_mut(&mut self, id: &NodeId) -> Option<&mut Bucket> {
+    /// Changes the bucket of `id`, and takes stock of it. `None` for this node itself.
+    fn edit<T>(&mut self, id: &NodeId, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         let at = self.place(id)?;
-        self.buckets.get_mut(at)
+        let bucket = self.buckets.get_mut(at)?;
+        let result = change(bucket);
+        self.stock.take(at, bucket);
+        Some(result)
+    }
+
+    /// An entry, to change what the stock does not count.
+    fn note(&mut self, id: &NodeId) -> Option<&mut Entry> {
+        let at = self.place(id)?;
+        self.buckets.get_mut(at)?.get_mut(id)
+    }
+
+    fn changed(&mut self, now: MonoTime) {
+        self.version += 1;
+        self.sync(now);
+    }
+
+    fn sync(&mut self, now: MonoTime) {
+        self.schedule.sync(now, self.stock.census(), &mut self.rng);
+    }
+
+    /// The buckets in the order of their distance to `target`: whoever is in one is nearer to it than all in those after it.
+    ///
+    /// `x = local ⊕ target` says it. A node of the bucket of a log distance differs from this node in that bit first. Where the
+    /// bit is set in `x` the node is nearer to the target than this one, the more so the higher the bit; where it is not,
+    /// farther, the less so the lower the bit. The first bucket agrees with this node in all of them.
+    fn nearest_first(&self, target: &NodeId) -> impl Iterator<Item = &Bucket> {
+        let top = |id: &NodeId| {
+            id.as_bytes()
+                .first_chunk()
+                .map_or(0, |top| u16::from_be_bytes(*top))
+        };
+        let x = top(&self.local) ^ top(target);
+        let is_set = move |at: &usize| x >> (at - 1) & 1 == 1;
+        let nearer = (1..BUCKETS).rev().filter(is_set);
+        let farther = (1..BUCKETS).filter(move |at| !is_set(at));
+        nearer
+            .chain(std::iter::once(0))
+            .chain(farther)
+            .filter_map(|at| self.buckets.get(at))
     }
 }

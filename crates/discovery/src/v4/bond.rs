@@ -4,6 +4,7 @@
 //! Anybody can sign a ping and forge its source, so what a ping alone brings in is kept apart from what a
 //! round trip has proven: a flood of forged pings pushes out other such pings and never a proof.
 
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,10 +22,21 @@ pub const MAX_BONDS: usize = 4096;
 pub const MAX_HEARD: usize = 1024;
 
 /// A node at one IP: what bonds, exchanges and failure counts are kept by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct PeerKey {
     pub(super) id: NodeId,
     pub(super) ip: IpAddr,
+}
+
+impl Hash for PeerKey {
+    /// One number for the address, whatever its family: the hasher runs for every packet.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+        match self.ip {
+            IpAddr::V4(ip) => state.write_u32(ip.to_bits()),
+            IpAddr::V6(ip) => state.write_u128(ip.to_bits()),
+        }
+    }
 }
 
 impl PeerKey {

@@ -4,6 +4,7 @@
 //! costs about a tenth of the second, and is enough to see by `(id, seq)` that a record is nothing new. Both keep the raw bytes,
 //! so what was received is what is passed on, entries nobody here knows included.
 
+mod addresses;
 mod builder;
 mod entries;
 mod error;
@@ -12,7 +13,7 @@ mod interop;
 mod layout;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -29,12 +30,12 @@ pub use error::{EntryError, EntryKey, ParseRecordError, RecordError};
 pub use interop::EnrError;
 pub use layout::MAX_RECORD_SIZE;
 
-use crate::address::{AddressClass, canonical_ip};
 use crate::endpoint::Endpoint;
 use crate::id::NodeId;
 use crate::keccak::keccak256;
 use crate::keys::PublicKey;
 use crate::signature::Signature;
+use addresses::{Addresses, Family};
 use entries::read_bytes;
 use layout::Layout;
 
@@ -53,7 +54,6 @@ const MAX_TEXT_SIZE: usize = TEXT_PREFIX.len() + (MAX_RECORD_SIZE * 8).div_ceil(
 pub struct UnverifiedRecord {
     layout: Layout,
     public_key: PublicKey,
-    id: NodeId,
 }
 
 impl UnverifiedRecord {
@@ -77,18 +77,14 @@ impl UnverifiedRecord {
         let key = read_bytes(raw).map_err(|_| RecordError::NoPublicKey)?;
         let public_key =
             PublicKey::from_compressed(key).map_err(|source| RecordError::PublicKey { source })?;
-        Ok(Self {
-            id: public_key.node_id(),
-            layout,
-            public_key,
-        })
+        Ok(Self { layout, public_key })
     }
 
     /// The id of the node the record claims to be of.
     #[must_use]
     #[inline]
     pub fn id(&self) -> NodeId {
-        self.id
+        self.public_key.node_id()
     }
 
     /// The key whose hash the id is; whether it signed the record is not known yet.
@@ -124,7 +120,11 @@ impl UnverifiedRecord {
         self.public_key
             .verify(&content_hash(self.layout.content()), &signature)
             .map_err(|_| RecordError::BadSignature)?;
-        Ok(NodeRecord(Arc::new(self)))
+        let addresses = Addresses::read(&self.layout);
+        Ok(NodeRecord(Arc::new(Verified {
+            record: self,
+            addresses,
+        })))
     }
 }
 
@@ -150,7 +150,12 @@ fn content_hash(content: &[u8]) -> [u8; 32] {
 /// # Ok::<(), tercet_enode::ParseRecordError>(())
 /// ```
 #[derive(Clone)]
-pub struct NodeRecord(Arc<UnverifiedRecord>);
+pub struct NodeRecord(Arc<Verified>);
+
+struct Verified {
+    record: UnverifiedRecord,
+    addresses: Addresses,
+}
 
 impl NodeRecord {
     /// An empty builder.
@@ -170,38 +175,38 @@ impl NodeRecord {
     /// A builder with this record's entries and sequence number, to sign a changed one.
     #[must_use]
     pub fn to_builder(&self) -> RecordBuilder {
-        RecordBuilder::from_layout(&self.0.layout)
+        RecordBuilder::from_layout(&self.0.record.layout)
     }
 
     /// The id of the node that signed the record.
     #[must_use]
     #[inline]
     pub fn id(&self) -> NodeId {
-        self.0.id
+        self.0.record.id()
     }
 
     /// The sequence number; a higher one is a newer record.
     #[must_use]
     pub fn seq(&self) -> u64 {
-        self.0.seq()
+        self.0.record.seq()
     }
 
     /// The key that signed the record.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
-        self.0.public_key
+        self.0.record.public_key
     }
 
     /// The encoding, at most 300 bytes.
     #[must_use]
     pub fn raw(&self) -> &Bytes {
-        self.0.raw()
+        self.0.record.raw()
     }
 
     /// The raw RLP item under `key`.
     #[must_use]
     pub fn get_raw(&self, key: &[u8]) -> Option<&[u8]> {
-        self.0.layout.value(key)
+        self.0.record.layout.value(key)
     }
 
     /// A typed entry: `None` if the record does not have it, an error if it has something else under that key.
@@ -212,43 +217,43 @@ impl NodeRecord {
 
     /// All keys with the raw RLP of their values, ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
-        self.0.layout.pairs()
+        self.0.record.layout.pairs()
     }
 
     /// `ip`; `None` also if it is malformed, as with the entries below.
     #[must_use]
     pub fn ip4(&self) -> Option<Ipv4Addr> {
-        self.typed::<Ip4>().map(|entry| entry.0)
+        self.0.addresses.ip4
     }
 
     /// `ip6`.
     #[must_use]
     pub fn ip6(&self) -> Option<Ipv6Addr> {
-        self.typed::<Ip6>().map(|entry| entry.0)
+        self.0.addresses.ip6
     }
 
     /// `udp`.
     #[must_use]
     pub fn udp4(&self) -> Option<u16> {
-        self.typed::<Udp>().map(|entry| entry.0)
+        self.0.addresses.udp4
     }
 
     /// `udp6` as written; [`endpoint`](Self::endpoint) knows what it falls back to.
     #[must_use]
     pub fn udp6(&self) -> Option<u16> {
-        self.typed::<Udp6>().map(|entry| entry.0)
+        self.0.addresses.udp6
     }
 
     /// `tcp`.
     #[must_use]
     pub fn tcp4(&self) -> Option<u16> {
-        self.typed::<Tcp>().map(|entry| entry.0)
+        self.0.addresses.tcp4
     }
 
     /// `tcp6` as written; [`endpoint`](Self::endpoint) knows what it falls back to.
     #[must_use]
     pub fn tcp6(&self) -> Option<u16> {
-        self.typed::<Tcp6>().map(|entry| entry.0)
+        self.0.addresses.tcp6
     }
 
     /// `eth`: the fork id.
@@ -274,28 +279,14 @@ impl NodeRecord {
     /// Every usable endpoint, the one of [`endpoint`](Self::endpoint) first: at most one of each family. For those who
     /// have a socket for both and try the second when the first is silent.
     pub fn endpoints(&self) -> impl Iterator<Item = Endpoint> + use<> {
-        let mut endpoints = self.addresses().map(|address| {
-            let (ip, family) = address?;
-            let (udp, tcp) = match family {
-                Family::V4 => (self.udp4(), self.tcp4()),
-                Family::V6 => (self.udp6().or(self.udp4()), self.tcp6().or(self.tcp4())),
-            };
-            Some(Endpoint::new(ip, udp.unwrap_or(0), tcp.unwrap_or(0)))
-        });
-        // An IPv6 address may be a mapped IPv4 one; a second address of one family says nothing more.
-        if let [Some(first), Some(second)] = endpoints
-            && first.ip.is_ipv4() == second.ip.is_ipv4()
-        {
-            endpoints = [Some(first), None];
-        }
-        endpoints.into_iter().flatten()
+        self.0.addresses.endpoints.into_iter().flatten()
     }
 
     /// The QUIC address of the chosen family, which consensus clients serve. Unlike the other ports, `quic6` does not
     /// fall back to `quic`.
     #[must_use]
     pub fn quic_endpoint(&self) -> Option<SocketAddr> {
-        let (ip, family) = self.best_address()?;
+        let (ip, family) = self.0.addresses.usable().into_iter().flatten().next()?;
         let port = match family {
             Family::V4 => self.typed::<Quic>().map(|entry| entry.0),
             Family::V6 => self.typed::<Quic6>().map(|entry| entry.0),
@@ -304,52 +295,8 @@ impl NodeRecord {
             .map(|port| SocketAddr::new(ip, port))
     }
 
-    fn best_address(&self) -> Option<(IpAddr, Family)> {
-        self.addresses().into_iter().flatten().next()
-    }
-
-    /// The usable addresses, the better one first.
-    fn addresses(&self) -> [Option<(IpAddr, Family)>; 2] {
-        let usable = |address: &(IpAddr, Family)| usability(address.0) > 0;
-        let v4 = self.ip4().map(|ip| (IpAddr::V4(ip), Family::V4));
-        let v4 = v4.filter(usable);
-        let v6 = self
-            .ip6()
-            .map(|ip| (canonical_ip(IpAddr::V6(ip)), Family::V6))
-            .filter(usable);
-        let rank = |address: Option<(IpAddr, Family)>| address.map_or(0, |(ip, _)| usability(ip));
-        if rank(v6) > rank(v4) {
-            [v6, v4]
-        } else {
-            [v4, v6]
-        }
-    }
-
     fn typed<E: Entry>(&self) -> Option<E> {
         self.get().and_then(Result::ok)
-    }
-}
-
-/// Which entries an address was read from; its ports come from the same family's.
-#[derive(Clone, Copy)]
-enum Family {
-    V4,
-    V6,
-}
-
-/// How far an address reaches, 0 for one that cannot be used. Carrier-NAT addresses rank as private: from outside the
-/// carrier's network they lead nowhere.
-fn usability(ip: IpAddr) -> u8 {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
-    };
-    match AddressClass::of(ip) {
-        AddressClass::Unspecified | AddressClass::Multicast => 0,
-        AddressClass::Loopback => 1,
-        AddressClass::Lan if link_local => 2,
-        AddressClass::Lan | AddressClass::Cgnat => 3,
-        AddressClass::SpecialUse | AddressClass::Global => 4,
     }
 }
 

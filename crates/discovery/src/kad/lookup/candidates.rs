@@ -68,8 +68,10 @@ impl Network {
         };
         let (mut in_narrow, mut in_wide) = (0, 0);
         for (other_narrow, other_wide) in present.filter_map(|other| other.0) {
-            in_wide += usize::from(other_wide == wide);
-            in_narrow += usize::from(other_narrow == narrow);
+            if other_wide == wide {
+                in_wide += 1;
+                in_narrow += usize::from(other_narrow == narrow);
+            }
         }
         in_narrow < limits.of(narrow) && in_wide < limits.of(wide)
     }
@@ -91,7 +93,8 @@ impl Network {
 #[derive(Clone, Debug)]
 pub(super) struct Candidates {
     target: NodeId,
-    list: Vec<Candidate>,
+    #[allow(clippy::vec_box)] // each name that comes in moves half of the list
+    list: Vec<Box<Candidate>>,
 }
 
 impl Candidates {
@@ -103,7 +106,7 @@ impl Candidates {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
-        self.list.iter()
+        self.list.iter().map(Box::as_ref)
     }
 
     /// Those that count, closest first: sixteen at most, no more of one network than [`BUCKET_LIMITS`] lets. `skip` names
@@ -113,7 +116,6 @@ impl Candidates {
         skip: impl Fn(&Candidate) -> bool,
     ) -> impl Iterator<Item = &Candidate> {
         let alive = self
-            .list
             .iter()
             .filter(move |candidate| candidate.state != State::New || !skip(candidate));
         spread(alive, |candidate| candidate.network).take(BUCKET_SIZE)
@@ -133,13 +135,13 @@ impl Candidates {
                 }
             }
             Err(_) => {
-                let candidate = Candidate {
+                let candidate = Box::new(Candidate {
                     network: self.network_of(&node),
                     node,
                     state,
                     namer,
                     elsewhere: None,
-                };
+                });
                 if state != State::New || self.make_room(&candidate) {
                     let at = self.place(&candidate.node.id()).unwrap_or_else(|at| at);
                     self.list.insert(at, candidate);
@@ -200,18 +202,32 @@ impl Candidates {
             }),
             (MAX_CANDIDATES, |_, _| true),
         ];
+        let mut members = [0; 4];
+        for old in self.iter().filter(|old| old.state == State::New) {
+            for (members, (_, group)) in members.iter_mut().zip(limits) {
+                *members += usize::from(group(new, old));
+            }
+        }
+        if members
+            .iter()
+            .zip(limits)
+            .all(|(members, (limit, _))| *members < limit)
+        {
+            return true;
+        }
         let mut going: Vec<NodeId> = Vec::new();
         for (limit, group) in limits {
-            let mut members = self.list.iter().filter(|old| {
-                old.state == State::New && group(new, old) && !going.contains(&old.node.id())
-            });
-            let Some(farthest) = members.clone().next_back() else {
+            let (mut members, mut farthest) = (0, None);
+            for old in self.iter() {
+                let id = old.node.id();
+                if old.state == State::New && group(new, old) && !going.contains(&id) {
+                    members += 1;
+                    farthest = Some(id);
+                }
+            }
+            let Some(id) = farthest.filter(|_| members >= limit) else {
                 continue;
             };
-            if members.by_ref().take(limit).count() < limit {
-                continue;
-            }
-            let id = farthest.node.id();
             if self.target.cmp_distance(&new.node.id(), &id).is_gt() {
                 return false;
             }

@@ -1,0 +1,185 @@
+//! When the nodes of the table are checked, and what an answer or its absence does to them.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use tercet_enode::{Endpoint, Node, NodeId};
+use tercet_machine::MonoTime;
+
+use super::{CheckFailed, Fallback, Table};
+use crate::engine::{Protocol, Protocols};
+use crate::kad::bucket::Entry;
+use crate::kad::revalidate::RevalidationList;
+
+impl Table {
+    /// The node did not answer a check over `protocol`.
+    ///
+    /// If it never did over this one, only that is remembered, as long as it answers over another or has not been tried over
+    /// all, nor at the other address of its record. Else its credit falls to a third; at nothing it is no longer live over
+    /// this protocol, and when it is live over none it goes.
+    pub fn on_check_failed(
+        &mut self,
+        now: MonoTime,
+        id: &NodeId,
+        protocol: Protocol,
+        fallback: Fallback,
+    ) -> CheckFailed {
+        let elsewhere = fallback
+            .endpoint
+            .filter(|endpoint| self.admits(id, endpoint.ip));
+        let fallback = Fallback {
+            endpoint: elsewhere,
+            ..fallback
+        };
+        let failed = self.edit(id, |bucket| {
+            Some(bucket.get_mut(id)?.fail(protocol, fallback))
+        });
+        match failed.flatten() {
+            None => CheckFailed::Gone,
+            Some((CheckFailed::Gone, _)) => {
+                self.remove(now, id);
+                CheckFailed::Gone
+            }
+            Some((failed, is_seen)) => {
+                self.version += u64::from(is_seen);
+                self.sync(now);
+                failed
+            }
+        }
+    }
+
+    /// The node has not answered a question at `endpoint` over a protocol: if it never did there, that is remembered.
+    pub fn on_unanswered(&mut self, id: &NodeId, endpoint: &Endpoint, protocol: Protocol) {
+        if let Some(entry) = self.note(id)
+            && !entry.live.contains(protocol)
+            && entry.node.endpoint().udp_addr() == endpoint.udp_addr()
+        {
+            entry.silent = entry.silent.with(protocol);
+        }
+    }
+
+    /// The node has not answered a lookup's question, after answering no other since `count - 1` such ones: returns `count`,
+    /// or `None` if no bucket holds it.
+    pub fn on_find_failed(&mut self, id: &NodeId) -> Option<u32> {
+        let entry = self.note(id)?;
+        entry.find_failures = entry.find_failures.saturating_add(1);
+        Some(entry.find_failures)
+    }
+
+    /// The node has answered a question. `true` if that ends a row of failures.
+    pub fn on_find_answered(&mut self, id: &NodeId) -> bool {
+        self.note(id)
+            .is_some_and(|entry| std::mem::take(&mut entry.find_failures) > 0)
+    }
+
+    /// Remembers what an earlier run counted about a node.
+    pub fn restore_failures(&mut self, id: &NodeId, count: u32) {
+        if let Some(entry) = self.note(id) {
+            entry.find_failures = count;
+        }
+    }
+
+    /// The node is being checked, whoever asked for it.
+    pub fn on_check_begun(&mut self, now: MonoTime, id: &NodeId) {
+        self.set_checking(now, id, true);
+    }
+
+    /// The check never took place (nothing could be sent): it will be tried again.
+    pub fn on_check_skipped(&mut self, now: MonoTime, id: &NodeId) {
+        self.set_checking(now, id, false);
+    }
+
+    fn set_checking(&mut self, now: MonoTime, id: &NodeId, checking: bool) {
+        self.edit(id, |bucket| {
+            if let Some(entry) = bucket.get_mut(id) {
+                entry.checking = checking;
+            }
+        });
+        self.sync(now);
+    }
+
+    /// When [`next_check`](Self::next_check) has something to give.
+    #[must_use]
+    pub fn deadline(&self) -> Option<MonoTime> {
+        self.schedule.deadline()
+    }
+
+    /// A node to ping now. Call until `None`. It ends with [`add`](Self::add) of an [`Proof::Answer`],
+    /// [`on_check_failed`](Self::on_check_failed) or [`on_check_skipped`](Self::on_check_skipped).
+    ///
+    /// [`Proof::Answer`]: crate::kad::Proof::Answer
+    pub fn next_check(&mut self, now: MonoTime) -> Option<Node> {
+        let list = self.schedule.due(now)?;
+        let census = self.stock.census();
+        self.schedule.rearm(now, list, census, &mut self.rng);
+        let idle = |entry: &&mut Entry| entry.list == list && !entry.checking;
+        let len = census.of(list);
+        if len == 0 {
+            self.sync(now);
+            return self.next_check(now);
+        }
+        let chosen = self.rng.random_range(0..len);
+        let entry = self
+            .buckets
+            .iter_mut()
+            .flat_map(|bucket| &mut bucket.entries)
+            .filter(idle)
+            .nth(chosen)?;
+        let node = entry.node.clone();
+        self.edit(&node.id(), |bucket| {
+            if let Some(entry) = bucket.get_mut(&node.id()) {
+                entry.checking = true;
+            }
+        });
+        Some(node)
+    }
+
+    /// Live nodes that have stayed at least `min_age` and whose present state has not been taken by this call
+    /// before: what the database should have.
+    pub fn take_settled(&mut self, now: MonoTime, min_age: Duration) -> Vec<Node> {
+        self.buckets
+            .iter_mut()
+            .flat_map(|bucket| &mut bucket.entries)
+            .filter(|entry| entry.is_live() && !entry.saved && now - entry.added >= min_age)
+            .map(|entry| {
+                entry.saved = true;
+                entry.node.clone()
+            })
+            .collect()
+    }
+}
+
+impl Entry {
+    /// A check over `protocol` has failed. Says what becomes of the entry, and whether readers of the table see it.
+    fn fail(&mut self, protocol: Protocol, fallback: Fallback) -> (CheckFailed, bool) {
+        self.checking = false;
+        if !self.live.contains(protocol) {
+            self.silent = self.silent.with(protocol);
+            if self.is_live() {
+                return (CheckFailed::Kept, false);
+            }
+            if !fallback.protocols.but(self.silent).is_empty() {
+                return (CheckFailed::Retry, false);
+            }
+        }
+        self.checks /= 3;
+        self.list = RevalidationList::Fast;
+        if self.checks > 0 {
+            return (CheckFailed::Kept, true);
+        }
+        self.live = self.live.without(protocol);
+        if self.is_live() {
+            self.silent = self.silent.with(protocol);
+            self.checks = 1;
+            return (CheckFailed::Kept, true);
+        }
+        if let Some(endpoint) = fallback.endpoint.filter(|_| !self.elsewhere) {
+            self.node = self.node.clone().with_endpoint(endpoint);
+            self.elsewhere = true;
+            self.silent = Protocols::NONE;
+            self.saved = false;
+            return (CheckFailed::Retry, true);
+        }
+        (CheckFailed::Gone, true)
+    }
+}
