@@ -153,7 +153,8 @@ impl Driver {
             let Some((from, datagram)) = self.sockets.try_receive(&mut state.metrics) else {
                 break;
             };
-            if self.stack.admit(self.clock.now(), from).is_err() {
+            let admitted = self.stack.admit(self.clock.now(), from, &datagram);
+            if admitted.is_err() {
                 continue;
             }
             match self.lanes.enter(from, datagram) {

@@ -4,11 +4,26 @@
 //!              ┌ asked of within the last seconds, and within its own allowance ──────────────▶ in
 //!  source ─────┤
 //!              └ its IPv6 /48 within the site's allowance ── its /24 or /64 within its own ───▶ in
+//!
+//!  refused, but asked of within the last seconds, and the datagram proves to be an answer ───▶ in
 //! ```
 //!
 //! A source costs nothing to forge, so a flood in somebody's name uses up his network's allowance. That must not cost this node
 //! the answers it waits for: an address it has asked something of has an allowance of its own, which only somebody who guesses
 //! both address and port can take from. A /48 is looked at before its /64s, or one site would fill the places of 4096 of them.
+//!
+//! And who guesses them, or knows whom this node asks, still cannot say what an answer says. So beyond all rates a datagram from an
+//! asked address comes in that shows, before anything dear is done with it, what nobody off the path between the two knows:
+//!
+//! | datagram | what it has to show | work at most |
+//! |---|---|---|
+//! | discv5 WHOAREYOU | the nonce of a packet sent to that address | unmasking, one lookup |
+//! | discv5 response | that it decrypts under the session with its source there | unmasking, AES-GCM twice: 2 µs for the longest |
+//! | discv4 Pong, ENRResponse | the hash of the request | three RLP headers, the contacts with that host |
+//! | discv4 Neighbors | nothing it could: who signed it costs a key recovery, so [`KEY_RATE`] of them are tried | 30 µs each |
+//!
+//! Ids and addresses are public, so a source id in a header proves nothing. Requests are never let in so, whoever sends them: they
+//! cost answers. And what is let in so is an answer to a question under way or is dropped by the first check behind this one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -44,14 +59,25 @@ const ASKED_RATE: u32 = SOURCE_RATE;
 /// Packets it may send at once: the answer to a question for many distances is up to 86 packets.
 const ASKED_BURST: u32 = 100;
 
-/// Addresses with an allowance of their own, about 150 bytes each; the one not asked or heard for longest goes. Strangers make
+/// Addresses with an allowance of their own, about 180 bytes each; the one not asked or heard for longest goes. Strangers make
 /// this node ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds.
 const MAX_ASKED: usize = 4096;
+
+/// Key recoveries a second beyond all rates that are tried on Neighbors packets from one address, and how many at once. The
+/// true one comes within the 500 ms it is waited for: a forger has to send more than 2,000 packets a second in the name of that
+/// address to keep it out for certain.
+pub(crate) const KEY_RATE: u32 = 2000;
+pub(crate) const KEY_BURST: u32 = 1000;
+
+/// The same from all addresses: at 30 µs each, less than a third of a core whatever is forged.
+const ALL_KEYS_RATE: u32 = 10_000;
+const ALL_KEYS_BURST: u32 = 5000;
 
 #[derive(Debug)]
 struct Allowance {
     until: MonoTime,
     bucket: TokenBucket,
+    keys: TokenBucket,
 }
 
 /// See the module's documentation.
@@ -59,6 +85,7 @@ struct Allowance {
 pub(crate) struct Gate {
     policy: Policy,
     asked: BoundedLru<SocketAddr, Allowance>,
+    keys: TokenBucket,
     sites: RateLimiter<Subnet>,
     networks: RateLimiter<Subnet>,
 }
@@ -68,6 +95,7 @@ impl Gate {
         Self {
             policy,
             asked: BoundedLru::new(MAX_ASKED, KeyedState::new(rng)),
+            keys: TokenBucket::new(Quota::per_second(ALL_KEYS_RATE, ALL_KEYS_BURST)),
             sites: RateLimiter::new(
                 Quota::per_second(SITE * SOURCE_RATE, SITE * SOURCE_BURST),
                 MAX_SOURCES,
@@ -103,9 +131,29 @@ impl Gate {
         if let Some(allowance) = self.asked.get_mut(&to) {
             allowance.until = until;
         } else {
-            let bucket = TokenBucket::new(Quota::per_second(ASKED_RATE, ASKED_BURST));
-            self.asked.insert(to, Allowance { until, bucket });
+            let allowance = Allowance {
+                until,
+                bucket: TokenBucket::new(Quota::per_second(ASKED_RATE, ASKED_BURST)),
+                keys: TokenBucket::new(Quota::per_second(KEY_RATE, KEY_BURST)),
+            };
+            self.asked.insert(to, allowance);
         }
+    }
+
+    /// Whether something was asked of this address within the last seconds, so that it is worth looking at what it sends
+    /// beyond its rate.
+    pub(crate) fn is_asked(&self, now: MonoTime, from: SocketAddr) -> bool {
+        self.asked
+            .peek(&from)
+            .is_some_and(|allowance| allowance.until > now)
+    }
+
+    /// Whether to recover the key of a datagram from an asked address beyond its rate.
+    pub(crate) fn try_key(&mut self, now: MonoTime, from: SocketAddr) -> bool {
+        self.asked
+            .get_mut(&from)
+            .is_some_and(|allowance| allowance.keys.check(now))
+            && self.keys.check(now)
     }
 
     fn is_awaited(&mut self, now: MonoTime, from: SocketAddr) -> bool {

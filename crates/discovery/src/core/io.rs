@@ -219,6 +219,8 @@ pub struct CoreCounters {
     pub v5: V5Counters,
     /// Datagrams refused because their network exceeds its rate.
     pub refused_rate: u64,
+    /// Datagrams let in beyond that rate because they prove to be answers.
+    pub proven: u64,
     /// Datagrams refused because their source is outside the permitted networks.
     pub refused_restricted: u64,
     /// Newer records that nodes spoke of and did not deliver, as far as they were not asked for again yet.

@@ -203,13 +203,39 @@ impl DiscoveryCore {
     /// # Errors
     /// The reason to drop it; it has been counted.
     pub fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
-        let verdict = self.gate.admit(now, from);
+        self.admit_or(now, from, |_| false)
+    }
+
+    /// As [`admit`](Self::admit), but of an address that was asked something what `proves` to be an answer is let in beyond its
+    /// rate. `from` is canonical.
+    pub(crate) fn admit_or(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        proves: impl FnOnce(&mut Self) -> bool,
+    ) -> Result<(), Refused> {
+        let mut verdict = self.gate.admit(now, from);
+        if verdict == Err(Refused::Rate) && self.gate.is_asked(now.mono, from) && proves(self) {
+            self.counters.proven += 1;
+            verdict = Ok(());
+        }
         match verdict {
             Err(Refused::Rate) => self.counters.refused_rate += 1,
             Err(Refused::Restricted) => self.counters.refused_restricted += 1,
             Ok(()) => {}
         }
         verdict
+    }
+
+    /// Whether a discv4 packet from an asked address can be an answer that is waited for: it quotes the request, or, where
+    /// answers do not, its key may be tried.
+    pub(crate) fn proves_v4(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> bool {
+        let Some((kind, answers)) = v4::codec::peek(datagram) else {
+            return false;
+        };
+        !kind.is_request()
+            && self.v4.expects(now.mono, from.ip(), kind, answers)
+            && (answers.is_some() || self.gate.try_key(now.mono, from))
     }
 
     /// Second check of a discv4 packet, before the key recovery that costs as much as everything else: its time, and for a

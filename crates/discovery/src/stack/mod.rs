@@ -149,12 +149,25 @@ impl NodeStack {
         *self.sessions.counters()
     }
 
-    /// First check of a datagram, by its source alone.
+    /// First check of a datagram, by its source; only of an address that was asked something and exceeds its rate by what it
+    /// shows, if that is cheap.
     ///
     /// # Errors
     /// The reason to drop it; it has been counted.
-    pub fn admit(&mut self, now: Now, from: SocketAddr) -> Result<(), Refused> {
-        self.core.admit(now, from)
+    pub fn admit(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> Result<(), Refused> {
+        let from = canonical(from);
+        let Self {
+            core,
+            demux,
+            sessions,
+            protocols,
+            ..
+        } = self;
+        core.admit_or(now, from, |core| match demux.protocol(datagram) {
+            protocol if !protocols.contains(protocol) => false,
+            Protocol::V4 => core.proves_v4(now, from, datagram),
+            Protocol::V5 => sessions.proves(now, from, datagram),
+        })
     }
 
     /// Takes in a datagram that was admitted, as far as that is cheap. See [`poll_job`](Self::poll_job) for the rest.
@@ -438,7 +451,7 @@ impl Machine for NodeStack {
     fn handle(&mut self, now: Now, input: StackInput) {
         match input {
             StackInput::Datagram { from, datagram } => {
-                if self.admit(now, from).is_ok() {
+                if self.admit(now, from, &datagram).is_ok() {
                     self.open(now, from, datagram);
                     while let Some(job) = self.poll_job() {
                         self.complete(now, job.run());

@@ -167,6 +167,14 @@ impl UnverifiedPacket {
     }
 }
 
+/// The kind a datagram says it has and the request it says it answers, without a look at anything else.
+pub(crate) fn peek(datagram: &[u8]) -> Option<(MessageKind, Option<PacketHash>)> {
+    let data = datagram.get(HASH + SIGNATURE..)?;
+    let (kind, body) = data.split_first()?;
+    let kind = MessageKind::from_byte(*kind)?;
+    Some((kind, Body::quoted(kind, body)))
+}
+
 /// Decodes and verifies a datagram in one step.
 ///
 /// # Errors

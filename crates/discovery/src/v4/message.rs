@@ -413,6 +413,16 @@ impl From<DecoderError> for BodyError {
 
 impl Body {
     /// Decodes the list at the front of `data`; bytes behind it are ignored (EIP-8).
+    /// The hash of the request in a reply that quotes it, without a look at the rest.
+    pub(super) fn quoted(kind: MessageKind, data: &[u8]) -> Option<PacketHash> {
+        let at = match kind {
+            MessageKind::Pong => 1,
+            MessageKind::EnrResponse => 0,
+            _ => return None,
+        };
+        decode_hash(&Rlp::new(data).at(at).ok()?).ok()
+    }
+
     pub(super) fn decode(kind: MessageKind, data: &[u8]) -> Result<Self, BodyError> {
         let list = Rlp::new(data);
         if !list.is_list() {

@@ -63,6 +63,17 @@ impl MessageKind {
     }
 }
 
+/// Whether a plaintext is one of a response, by its first byte.
+pub(super) fn is_response(plaintext: &[u8]) -> bool {
+    let kind = plaintext
+        .first()
+        .and_then(|byte| MessageKind::from_byte(*byte));
+    matches!(
+        kind,
+        Some(MessageKind::Pong | MessageKind::Nodes | MessageKind::TalkResponse)
+    )
+}
+
 impl<R> Message<R> {
     /// What kind of message this is.
     #[must_use]

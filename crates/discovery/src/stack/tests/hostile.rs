@@ -86,7 +86,7 @@ fn a_flood_of_one_subnet_does_not_starve_answers() {
         for round in 0..5 {
             flood(&mut net);
             let now = net.now;
-            let stranger = net.stack_mut(0).admit(now, near);
+            let stranger = net.stack_mut(0).admit(now, near, &[]);
             assert_eq!(stranger, Err(Refused::Rate), "{over:?} {round}");
             assert_eq!(ping(&mut net, 0, 1, over), Ok(()), "{over:?} {round}");
         }

@@ -2,6 +2,7 @@
 //! and threads.
 
 mod contract;
+mod forged;
 mod hostile;
 mod network;
 mod own;

@@ -198,7 +198,7 @@ fn jobs_may_be_run_anywhere_and_lost() {
             .cloned()
             .collect();
         for Flying { from, datagram, .. } in arrived {
-            assert_eq!(apart.admit(net.now, from), Ok(()));
+            assert_eq!(apart.admit(net.now, from, &datagram), Ok(()));
             apart.open(net.now, from, BytesMut::from(datagram.as_ref()));
             while let Some(job) = apart.poll_job() {
                 assert_eq!(job.from(), from);

@@ -137,9 +137,7 @@ impl V4Engine {
         from: IpAddr,
         packet: &UnverifiedPacket,
     ) -> Result<(), Drop> {
-        let kind = packet.kind();
-        let expected = self.contacts.expects(from, kind, packet.answers())
-            || (kind == MessageKind::Neighbors && self.late.expects(now.mono, from));
+        let expected = self.expects(now.mono, from, packet.kind(), packet.answers());
         let verdict = if packet.expiration().is_some_and(|at| is_expired(at, now)) {
             Err(Drop::Expired)
         } else if !expected {
@@ -148,6 +146,18 @@ impl V4Engine {
             Ok(())
         };
         self.counted(verdict)
+    }
+
+    /// Whether a message of this kind from this host, which quotes `answers`, can be of use. Requests always can.
+    pub(crate) fn expects(
+        &self,
+        now: MonoTime,
+        from: IpAddr,
+        kind: MessageKind,
+        answers: Option<PacketHash>,
+    ) -> bool {
+        self.contacts.expects(from, kind, answers)
+            || (kind == MessageKind::Neighbors && self.late.expects(now, from))
     }
 
     /// Ends what has waited long enough.

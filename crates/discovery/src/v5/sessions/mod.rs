@@ -13,6 +13,7 @@ mod challenges;
 mod counters;
 mod job;
 mod outbox;
+mod proof;
 #[cfg(test)]
 mod tests;
 

@@ -246,6 +246,13 @@ impl Outboxes {
         Ok(named)
     }
 
+    /// Whether the packet with this nonce was sent to this address and may still be answered by a WHOAREYOU.
+    pub(super) fn names(&self, nonce: Nonce, to: SocketAddr) -> bool {
+        self.by_nonce
+            .get(&nonce)
+            .is_some_and(|peer| peer.addr == to)
+    }
+
     /// The requests that wait for a session that is now there.
     pub(super) fn waiting(&mut self, now: MonoTime, peer: &PeerKey) -> Vec<Bytes> {
         let Some(outbox) = self.boxes.get_mut(now, peer) else {
