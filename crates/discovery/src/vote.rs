@@ -13,11 +13,16 @@
 //!   one on this machine of loopback. Each scope is counted apart: neighbours do not drown the Internet, nor it them.
 //! - *Time.* A voice lasts [`VOICE_LIFE`].
 //!
+//! An address wins with more than half of the voices, if it has more than twice as many as any other one. Where two stand against
+//! each other that is two thirds; but liars who do not agree among themselves are no reason to say nothing.
+//!
 //! An attacker who has more than twice as many scattered networks among our answering contacts as everybody else together
-//! does win the count. He gains a wrong address in our record, found out by the test of reachability, and no more: who
+//! does win the count; where everybody else names something else each, as behind a NAT that maps each contact anew, more than half
+//! are enough. He gains a wrong address in our record, found out by the test of reachability, and no more: who
 //! we talk to does not depend on it.
 //!
-//! Work a statement: one lookup each in a few maps, no scan. What has run out is taken from the old end, a bounded number
+//! Work a statement: one lookup each in a few maps, and a look at all addresses named only while one has more than half and less than
+//! two thirds. What has run out is taken from the old end, a bounded number
 //! of voices that each were paid for when they came. Memory: at most [`MAX_VOICES`] voices a ballot, six ballots, about
 //! 200 bytes a voice with its counters: 300 KiB at the very most.
 
@@ -140,8 +145,8 @@ impl Votes {
         ballot.add(now, voter, scope, seen_as)
     }
 
-    /// The address of this family that more than two thirds of at least the fewest voices name, of the furthest scope
-    /// that has one.
+    /// The address of this family that at least the fewest voices name, more than half of all, and more than twice as many as any
+    /// other, of the furthest scope that has one.
     pub(crate) fn winner(&mut self, now: MonoTime, family: Family) -> Option<SocketAddr> {
         let min_voices = self.min_voices;
         Scope::ALL.into_iter().rev().find_map(|scope| {
@@ -312,9 +317,19 @@ impl Ballot {
 
     fn winner(&self, min_voices: usize) -> Option<SocketAddr> {
         let leader = self.leader?;
-        let count = usize::try_from(*self.tally.get(&leader)?).unwrap_or(usize::MAX);
-        let majority = count * 3 > self.voices.len() * 2;
-        (count >= min_voices && majority).then_some(leader)
+        let votes = *self.tally.get(&leader)?;
+        let (count, all) = (
+            usize::try_from(votes).unwrap_or(usize::MAX),
+            self.voices.len(),
+        );
+        // With two thirds no other can have half as many.
+        let clear = count * 3 > all * 2 || (count * 2 > all && self.leads(leader, votes));
+        (count >= min_voices && clear).then_some(leader)
+    }
+
+    fn leads(&self, leader: SocketAddr, votes: u32) -> bool {
+        let mut others = self.tally.iter().filter(|(named, _)| **named != leader);
+        others.all(|(_, count)| count.saturating_mul(2) < votes)
     }
 }
 

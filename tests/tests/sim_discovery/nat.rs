@@ -11,13 +11,15 @@ use crate::stacks::{Stacks, address};
 use crate::{MINUTE, SECOND, twice};
 
 const PUBLIC: usize = 30;
-/// Of each ten of them so many lie.
-const LIARS: usize = 2;
+/// Of each ten of them so many lie, each of them something else.
+const LIARS: usize = 3;
 
 const OPEN: [u8; 4] = [140, 1, 0, 1];
 const CLOSED: [u8; 4] = [141, 1, 0, 1];
-/// Where the liars say that everybody is.
-const ELSEWHERE: ([u8; 4], u16) = ([150, 6, 6, 6], 6666);
+/// Where a liar says that everybody is.
+fn elsewhere(liar: usize) -> SocketAddr {
+    SocketAddr::from(([150, 6, 6, liar as u8], 6666))
+}
 
 fn named(record: &NodeRecord) -> Option<SocketAddr> {
     Some(SocketAddr::new(record.ip4()?.into(), record.udp4()?))
@@ -50,7 +52,7 @@ fn play() -> Story {
         let at = address(index);
         if index % 10 > 0 && index % 10 <= LIARS {
             // Over discv4, where a pong can be written anew.
-            let lie = Some(SocketAddr::from(ELSEWHERE));
+            let lie = Some(elsewhere(index));
             net.add(Place::public(at), Some(at), Protocols::V4, lie);
         } else {
             net.join();

@@ -102,6 +102,43 @@ fn one_subnet_has_one_voice_and_a_provider_four() {
     assert_eq!(votes.add(later, [40, 0, 200, 1].into(), addr(US)), Ok(()));
 }
 
+/// Of a hundred networks thirty lie, each of them something else: the seventy are believed, and so they are down to fifty-one.
+#[test]
+fn liars_who_disagree_do_not_silence_the_rest() {
+    for (liars, winner) in [(30, Some(US)), (49, Some(US)), (50, None)] {
+        let mut votes = votes(MIN_VOICES);
+        for n in 0..liars {
+            let lie = SocketAddr::new([21, 0, 0, 1].into(), 1000 + u16::try_from(n).unwrap());
+            votes.add(START, scattered(n), lie).unwrap();
+        }
+        for n in liars..100 {
+            votes.add(START, scattered(n), addr(US)).unwrap();
+        }
+        let won = votes.winner(START, Family::V4);
+        assert_eq!(won, winner.map(addr), "{liars} lie");
+    }
+}
+
+/// Thirty of a hundred who agree do not win either, from a few providers nor from everywhere; nor do they keep the seventy from it.
+#[test]
+fn liars_who_agree_do_not_win() {
+    for subnets_in_one in [1, 10, 30] {
+        let mut votes = votes(MIN_VOICES);
+        for n in 0..30_u8 {
+            let voter = [80, n / subnets_in_one, n, 1].into();
+            let _ = votes.add(START, voter, addr(LIE));
+            if subnets_in_one == 30 {
+                assert_eq!(votes.winner(START, Family::V4), None, "even alone");
+            }
+        }
+        for n in 0..70 {
+            votes.add(START, scattered(n), addr(US)).unwrap();
+        }
+        let won = votes.winner(START, Family::V4);
+        assert_eq!(won, Some(addr(US)), "{subnets_in_one} in one /16");
+    }
+}
+
 /// With 100 scattered networks a majority can be had, when fewer than 50 others speak; with as many in 20 /16s it takes
 /// fewer than 40. That is the price, and below it the true address is not displaced by a false one.
 #[test]
@@ -200,7 +237,12 @@ proptest! {
             all.insert(voter, (named, now));
             all.retain(|_, (_, at)| *at + VOICE_LIFE > now);
             let count = |address| all.values().filter(|(seen, _)| *seen == address).count();
-            let wins = |address| count(address) >= 4 && count(address) * 3 > all.len() * 2;
+            let wins = |address| {
+                let others = all.values().filter(|(seen, _)| *seen != address);
+                count(address) >= 4
+                    && count(address) * 2 > all.len()
+                    && others.clone().all(|(other, _)| count(*other) * 2 < count(address))
+            };
             let winner = votes.winner(now, Family::V4);
             prop_assert!(winner.is_none_or(&wins));
             if wins(named) {
