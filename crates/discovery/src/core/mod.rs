@@ -94,6 +94,8 @@ pub struct DiscoveryCore {
     resolving: BTreeMap<OpId, Node>,
     repeats: Repeats,
     claims: Claims,
+    /// The same of nodes that have no place in the table, apart, so that they push nobody out.
+    homeless: Claims,
     suspicion: Suspicion,
     gate: Gate,
     saving: Saving,
@@ -137,6 +139,7 @@ impl DiscoveryCore {
             resolving: BTreeMap::new(),
             repeats: Repeats::default(),
             claims: Claims::new(&mut rng.child("claims")),
+            homeless: Claims::new(&mut rng.child("homeless")),
             suspicion: Suspicion::default(),
             gate: Gate::new(policy.clone(), &mut rng.child("gate")),
             saving: Saving {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tercet_enode::NodeId;
 use tercet_machine::{BoundedLru, KeyedState, MachineRng, MonoTime};
 
-/// Nodes whose claim is remembered, about 120 bytes each; only nodes of the table have one.
+/// Nodes of the table whose claim is remembered, about 120 bytes each, and as many that have a discv5 session and no endpoint.
 pub const MAX_CLAIMS: usize = 512;
 
 /// First pause.

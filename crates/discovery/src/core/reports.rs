@@ -177,11 +177,23 @@ impl DiscoveryCore {
                 self.claims.on_delivered(&id);
             }
             self.offer(now, node.clone(), Proof::Hearsay);
+        } else if asker == Asker::Newer {
+            self.on_homeless_record(now, &node, &record);
         }
         match asker {
             Asker::Op(_) => self.end(asker, Ok(Reply::Record(record))),
             Asker::Resolve(op) => self.on_resolve_answer(op, node),
             Asker::Lookup(_) | Asker::Second(_) | Asker::Check | Asker::Newer => {}
+        }
+    }
+
+    /// A node without a place in the table has delivered its record, as it said that there is a newer one. It comes in with the
+    /// endpoint that names, if it names one, and not with where it happens to speak from.
+    fn on_homeless_record(&mut self, now: Now, node: &Node, record: &NodeRecord) {
+        self.homeless.on_delivered(&node.id());
+        let named = self.policy.node(record.clone());
+        if named.is_some_and(|named| named.endpoint() == node.endpoint()) {
+            self.on_heard(now, node.clone(), Proof::Hearsay);
         }
     }
 
@@ -259,10 +271,14 @@ impl DiscoveryCore {
         }
     }
 
-    /// Fetches the record of a node of the table that says it has a newer one than we know, from where we know it.
+    /// Fetches the record of a node that says it has a newer one than we know, from where we know it: one of the table, or one
+    /// with a discv5 session and no endpoint yet.
     fn on_newer(&mut self, now: Now, protocol: Protocol, node: &Node, seq: u64) {
         let id = node.id();
         let Some(known) = self.table.known(&id) else {
+            if protocol == Protocol::V5 && self.homeless.ask(now.mono, id) {
+                let _asked = self.ask_over(now, protocol, node, Question::Record, Asker::Newer);
+            }
             return;
         };
         if seq <= known.seq() || known.endpoint().ip != node.endpoint().ip {

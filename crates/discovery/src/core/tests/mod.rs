@@ -3,6 +3,7 @@
 
 mod bounds;
 mod guest;
+mod homeless;
 mod late;
 mod mixed;
 mod network;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rand::seq::SliceRandom;
-use tercet_enode::{Node, NodeId, NodeRecord, check_relay};
+use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, check_relay};
 
 use super::{V5Engine, names};
 use crate::engine::Report;
@@ -45,16 +45,28 @@ impl V5Engine {
 
     fn on_ping(&mut self, table: &Table, (from, id): (SocketAddr, NodeId), enr_seq: u64) {
         // The database's pings are discv4's, where they say that the node holds a proof of our endpoint; this says no such thing.
-        let Some(node) = table
-            .get(&id)
-            .filter(|node| node.endpoint().udp_addr() == from)
-            .cloned()
-        else {
+        let Some(node) = table.get(&id).cloned() else {
+            self.on_homeless_ping(table, (from, id), enr_seq);
             return;
         };
+        if node.endpoint().udp_addr() != from {
+            return;
+        }
         self.on_heard(table, from, id);
         if enr_seq > node.seq() {
             let seq = enr_seq;
+            self.report(Report::Newer { node, seq });
+        }
+    }
+
+    /// A node without a place in the table says which number its record has: a newer one may name an endpoint. It is asked for
+    /// where the ping came from, which a session has proven.
+    fn on_homeless_ping(&mut self, table: &Table, (from, id): (SocketAddr, NodeId), seq: u64) {
+        if let Some(known) = self.homeless.get(&id)
+            && seq > known.seq
+            && table.known(&id).is_none()
+        {
+            let node = Node::new(known.key, Endpoint::new(from.ip(), from.port(), 0));
             self.report(Report::Newer { node, seq });
         }
     }

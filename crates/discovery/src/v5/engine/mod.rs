@@ -9,6 +9,7 @@
 
 mod answers;
 mod counters;
+mod homeless;
 mod pending;
 mod responses;
 mod sessions;
@@ -27,6 +28,7 @@ use tercet_nodedb::Write;
 pub use self::counters::{Drop, V5Counters};
 pub use self::pending::{MAX_REQUESTS, MAX_REQUESTS_PER_NODE};
 
+use self::homeless::Homeless;
 use self::pending::{Asked, Gathering, Pending, Requests};
 use super::{
     Distances, MAX_MESSAGE, MAX_REQUEST_ID, Message, Request, RequestId, Response, V5Peer,
@@ -66,6 +68,7 @@ pub(crate) struct V5Engine {
     reply_timeout: Duration,
     record: NodeRecord,
     requests: Requests,
+    homeless: Homeless,
     rng: MachineRng,
     counters: V5Counters,
     sends: VecDeque<V5Send>,
@@ -85,6 +88,7 @@ impl V5Engine {
             reply_timeout,
             record,
             requests: Requests::new(rng.child("requests")),
+            homeless: Homeless::new(&mut rng.child("homeless")),
             rng: rng.child("answers"),
             counters: V5Counters::default(),
             sends: VecDeque::new(),

@@ -193,8 +193,16 @@ impl V5Engine {
         };
         // A record says whatever its owner likes: its endpoint is believed only as far as a relayed one.
         let node = match self.policy.node(record.clone()) {
-            Some(fresh) if self.policy.is_relayable(to.ip(), &fresh) => fresh,
-            _ => node.clone().with_record(record.clone()).unwrap_or(node),
+            Some(fresh) if self.policy.is_relayable(to.ip(), &fresh) => {
+                self.homeless.on_settled(&node.id());
+                fresh
+            }
+            _ => {
+                if self.homeless.get(&node.id()).is_some() {
+                    self.homeless.on_homeless(&record);
+                }
+                node.clone().with_record(record.clone()).unwrap_or(node)
+            }
         };
         self.report(Report::Record {
             asker,

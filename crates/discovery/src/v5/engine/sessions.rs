@@ -52,7 +52,8 @@ impl V5Engine {
             record.tcp6().or(record.tcp4())
         };
         let is_named = names(&record, from);
-        let Some(node) = self.policy.node(record) else {
+        let Some(node) = self.policy.node(record.clone()) else {
+            self.homeless.on_homeless(&record);
             return;
         };
         if is_named {
@@ -62,6 +63,8 @@ impl V5Engine {
         } else if self.policy.is_relayable(from.ip(), &node) {
             let proof = Proof::Hearsay;
             self.report(Report::Heard { node, proof });
+        } else {
+            self.homeless.on_homeless(&record);
         }
     }
 }

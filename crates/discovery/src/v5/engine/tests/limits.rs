@@ -1,6 +1,7 @@
 //! Whom a handshake makes known, and what is bounded.
 
 use super::*;
+use crate::v5::engine::homeless::MAX_HOMELESS;
 
 #[test]
 fn a_handshake_is_heard_at_the_worth_of_its_address() {
@@ -137,4 +138,27 @@ fn outside_the_permitted_networks_nobody_is_asked_or_heard() {
         .engine
         .handle_session(&bench.table, address(THEM), id(THEM), record, true);
     assert_eq!((bench.sends().len(), bench.reports().len()), (0, 0));
+}
+
+#[test]
+fn nodes_without_an_endpoint_are_remembered_within_a_bound() {
+    let mut bench = Bench::new();
+    for n in 0..=MAX_HOMELESS as u64 {
+        let n = 1000 + n;
+        let record = NodeRecord::builder().seq(1).sign(&key(n)).unwrap();
+        bench
+            .engine
+            .handle_session(&bench.table, address(n), id(n), Some(record), true);
+    }
+    assert_eq!(bench.engine.homeless.len(), MAX_HOMELESS);
+    // The first has gone, the last is asked for what it says is newer.
+    for (n, newer) in [(1000, 0), (1000 + MAX_HOMELESS as u64, 1)] {
+        bench.reports();
+        bench.request(n, Request::Ping { enr_seq: 2 });
+        let reports = bench.reports();
+        let said = reports
+            .iter()
+            .filter(|report| matches!(report, Report::Newer { .. }));
+        assert_eq!(said.count(), newer, "{n}");
+    }
 }
