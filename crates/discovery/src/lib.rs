@@ -87,7 +87,7 @@ pub use iter::{
 };
 pub use kad::{
     ALPHA, Added, BUCKET_LIMITS, BUCKET_SIZE, BUCKETS, BucketSnapshot, CheckFailed, EntrySnapshot,
-    Fallback, Lookup, MAX_CANDIDATES, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES,
+    Fallback, Lookup, MAX_CANDIDATES, MAX_DEPARTED, MAX_NAMED, MAX_PATHS, MAX_PLACES, MAX_QUERIES,
     MAX_REPLACEMENTS, Proof, Refusal, RevalidationConfig, RevalidationList, Standing, SubnetLimits,
     TABLE_LIMITS, Table, TableSnapshot,
 };

@@ -4,10 +4,10 @@
 //! Nothing is left to timers: the one in the middle tells only of whom it has checked, so that is waited for, and then each
 //! node looks up each other one, once.
 
-use tercet_discovery::{Discovery, EntrySnapshot, Protocol, Protocols};
+use tercet_discovery::{Discovery, Protocol, Protocols};
 use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
 use tercet_tests::peer::{Client, Peer};
-use tercet_tests::{any_port, discovery_over, key, until_entry, until_live};
+use tercet_tests::{any_port, discovery_over, key, until_entry};
 
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,14 +84,7 @@ impl Member {
     async fn await_live(&mut self, node: &NodeRecord, over: Protocol) {
         match self {
             Self::Ours(ours, _) => {
-                until_live(ours, node.id()).await;
-                let proven = |entry: &EntrySnapshot| entry.protocols.contains(over);
-                // A table asks over a second protocol when the node's turn comes; this does not wait for it.
-                if !ours.table().get(&node.id()).is_some_and(proven) {
-                    let node = Node::from_record(node.clone()).unwrap();
-                    ours.ping_over(node, over).await.unwrap();
-                }
-                until_entry(ours, node.id(), proven).await;
+                until_entry(ours, node.id(), |entry| entry.protocols.contains(over)).await;
             }
             Self::Theirs(peer) => peer.await_live(node, over),
         }

@@ -8,11 +8,15 @@ use tercet_machine::Now;
 
 use super::DiscoveryCore;
 use crate::engine::{Asker, Protocol, Protocols, Question, RequestError};
-use crate::kad::{CheckFailed, Fallback};
+use crate::kad::{BUCKET_SIZE, CheckFailed, Fallback, Standing};
 
 /// Questions that are being repeated over another protocol or at another address, about 100 bytes each. Lookups ask at most
 /// `(16 + 4) × 3` nodes at a time; the rest is for callers. Beyond, a question ends with its first failure.
 pub const MAX_REPEATS: usize = 1024;
+
+/// Of so many checks one goes over a protocol that was silent, if the node has such a one: one lost datagram should not keep it from
+/// being named over it for ever.
+const SILENT_AGAIN: u64 = 5;
 
 /// What has been tried for one question.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,25 +136,63 @@ impl DiscoveryCore {
         asked
     }
 
-    /// Sends the ping of a check: over a protocol not proven yet before one that is, over silent ones only if there is no
-    /// other. Where several are proven they take turns.
+    /// Sends the ping of a check: over a protocol not proven yet before one that is, over a silent one only now and then or if there
+    /// is no other. Where several are proven they take turns. A node that owes an answer is asked over what it was proven over, first
+    /// where it owes none: it has to be found out whether it lives, not what else it speaks.
     pub(super) fn check(&mut self, now: Now, node: &Node) {
         let id = node.id();
         let possible = self.possible(node);
         let standing = self.table.standing(&id).unwrap_or_default();
-        let unproven = possible.but(standing.silent).but(standing.live);
         let proven = possible.and(standing.live);
+        let untried = self.untried(node, standing).preferred();
         let in_turn = if standing.checks.is_multiple_of(2) {
             proven.preferred()
         } else {
             proven.but(Protocols::V5).preferred().or(proven.preferred())
         };
-        let protocol = unproven.preferred().or(in_turn).or(possible.preferred());
+        let protocol = if standing.missed.is_empty() {
+            let again = possible.and(standing.silent).preferred();
+            let again = again.filter(|_| self.table.turns().is_multiple_of(SILENT_AGAIN));
+            untried.or(again).or(in_turn)
+        } else {
+            let unowed = proven.but(standing.missed).preferred();
+            unowed.or(proven.preferred()).or(untried)
+        };
+        let protocol = protocol.or(possible.preferred());
         let asked = protocol
             .map(|protocol| self.ask_over(now, protocol, node, Question::Ping, Asker::Check));
         if asked != Some(Ok(())) {
             self.table.on_check_skipped(now.mono, &id);
         }
+    }
+
+    /// Checks a node that has answered over one protocol over those it may speak and was not tried over yet: only over what
+    /// is proven is it named to others. At once while few are proven over it, else with the fast list, so that a node that comes
+    /// into a large network does not ask everybody twice in its first seconds.
+    ///
+    /// It ends, as each check makes a protocol proven or silent. A stranger gains one ping by it, sent to an address that has
+    /// just shown that it receives; another only by a newer record with his signature, or by an answer to one more ping of
+    /// this node's. And it is a ping that the node's next turn would have brought.
+    pub(super) fn prove_rest(&mut self, now: Now, id: &NodeId) {
+        let standing = self.table.standing(id).unwrap_or_default();
+        if standing.live.is_empty() || standing.checking {
+            return;
+        }
+        if let Some(node) = self.table.get(id).cloned()
+            && let Some(protocol) = self.untried(&node, standing).preferred()
+        {
+            if self.table.live_over(protocol) < BUCKET_SIZE {
+                self.table.on_check_begun(now.mono, id);
+                self.check(now, &node);
+            } else {
+                self.table.check_soon(now.mono, id);
+            }
+        }
+    }
+
+    fn untried(&self, node: &Node, standing: Standing) -> Protocols {
+        let possible = self.possible(node);
+        possible.but(standing.silent).but(standing.live)
     }
 
     /// A node has not answered a ping at the endpoint it has in `node`.

@@ -166,6 +166,7 @@ impl DiscoveryCore {
         if !matches!(self.refresh.stage, Stage::Seeds { .. }) {
             return;
         }
+        self.table.recall(now.mono);
         for node in self.config.bootnodes.clone() {
             if self.policy.usable(&node).is_ok() {
                 self.table.add(now.mono, node, Proof::Hearsay);

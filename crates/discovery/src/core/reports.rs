@@ -80,13 +80,24 @@ impl DiscoveryCore {
 
     fn on_alive(&mut self, now: Now, protocol: Protocol, node: Node) {
         self.suspicion.on_answer();
+        let id = node.id();
         self.offer(now, node, Proof::Answer(protocol));
+        self.prove_rest(now, &id);
     }
 
     /// Offers the table a node; one without a usable endpoint never enters it.
     fn offer(&mut self, now: Now, node: Node, proof: Proof) {
         if self.policy.usable(&node).is_ok() {
-            self.table.add(now.mono, node, proof);
+            let id = node.id();
+            let added = self.table.add(now.mono, node, proof);
+            self.on_added(now, &id, added);
+        }
+    }
+
+    /// What is new of a node may be a protocol, proven or shown by its record: the others are tried at once.
+    fn on_added(&mut self, now: Now, id: &NodeId, added: Added) {
+        if matches!(added, Added::Inserted | Added::Updated) {
+            self.prove_rest(now, id);
         }
     }
 
@@ -96,11 +107,12 @@ impl DiscoveryCore {
         if self.policy.usable(&node).is_err() {
             return;
         }
+        let id = node.id();
         if !self.refresh.has_joined() {
-            self.table.add_waiting(now.mono, node, proof);
+            let added = self.table.add_waiting(now.mono, node, proof);
+            self.on_added(now, &id, added);
             return;
         }
-        let id = node.id();
         let added = self.table.add(now.mono, node, proof);
         if added == Added::Inserted
             && proof == Proof::Contact
@@ -108,6 +120,8 @@ impl DiscoveryCore {
         {
             self.table.on_check_begun(now.mono, &id);
             self.check(now, &node);
+        } else {
+            self.on_added(now, &id, added);
         }
     }
 
@@ -176,7 +190,8 @@ impl DiscoveryCore {
             if record.seq() > known.seq() {
                 self.claims.on_delivered(&id);
             }
-            self.offer(now, node.clone(), Proof::Hearsay);
+            // Its record does not bring in a node that waits until this one has found its own way.
+            self.on_heard(now, node.clone(), Proof::Hearsay);
         } else if asker == Asker::Newer {
             self.on_homeless_record(now, &node, &record);
         }
@@ -253,7 +268,7 @@ impl DiscoveryCore {
 
     /// Failures are counted in the database; too many in a row drop the node.
     fn on_find_failed(&mut self, now: Now, protocol: Protocol, id: NodeId) {
-        let Some(count) = self.table.on_find_failed(&id) else {
+        let Some(count) = self.table.on_find_failed(now.mono, &id, protocol) else {
             return;
         };
         self.write_failures(protocol, id, count);

@@ -44,11 +44,24 @@ pub(super) struct Entry {
     pub(super) elsewhere: bool,
     /// Credit of answered checks; a failure divides it by three.
     pub(super) checks: u32,
+    /// Since it last answered, if it has not when it was asked.
+    pub(super) missed: Option<Missed>,
     pub(super) list: RevalidationList,
     /// A check is under way.
     pub(super) checking: bool,
     /// The database has it as it stands.
     pub(super) saved: bool,
+}
+
+/// Answers that a live node owes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Missed {
+    /// When the first of them was given up.
+    pub(super) since: MonoTime,
+    /// The protocols they were expected over.
+    pub(super) over: Protocols,
+    /// How many they are.
+    pub(super) count: u32,
 }
 
 impl Entry {
@@ -61,6 +74,7 @@ impl Entry {
             find_failures: 0,
             elsewhere: false,
             checks: 0,
+            missed: None,
             list: RevalidationList::Fast,
             checking: false,
             saved: false,
@@ -76,8 +90,27 @@ impl Entry {
         self.silent = self.silent.without(protocol);
         self.elsewhere = false;
         self.checks = self.checks.saturating_add(1);
+        self.missed = None;
         self.list = RevalidationList::Slow;
         self.checking = false;
+    }
+
+    /// An answer has not come. Returns since when it owes one over every protocol it was proven over, if it has been asked
+    /// twice at least.
+    pub(super) fn owe(&mut self, now: MonoTime, protocol: Protocol) -> Option<MonoTime> {
+        let Some(missed) = &mut self.missed else {
+            let over = protocol.into();
+            self.missed = Some(Missed {
+                since: now,
+                over,
+                count: 1,
+            });
+            return None;
+        };
+        missed.over = missed.over.with(protocol);
+        missed.count = missed.count.saturating_add(1);
+        let all = self.live.but(missed.over).is_empty();
+        all.then_some(missed.since)
     }
 }
 

@@ -7,6 +7,9 @@
 //! gone through within about [`RevalidationConfig::fast_sweep`]; at 272 nodes that is 27 pings a second for ten
 //! seconds. And while hardly anybody has answered yet, it is [`RevalidationConfig::young`]: a node that has just started,
 //! or a network of eight, should not wait seconds for each other. Dead nodes go at their first check, so that ends soon.
+//!
+//! The slow list is as slow as geth's while its nodes answer, and hurries while they die: a quiet network is left quiet, and in one
+//! that loses a tenth of its nodes each minute a table should not fill with the dead.
 //! Who sends the pings and what counts as an answer is the protocol's business.
 
 use std::time::Duration;
@@ -15,6 +18,15 @@ use rand::RngExt;
 use tercet_machine::{MachineRng, MonoTime};
 
 use super::bucket::BUCKET_SIZE;
+
+/// How much shorter than configured the gap on the slow list gets: under four pings a second with the default of 9 s, where geth
+/// sends one in 4.5 s whatever happens.
+const MAX_HASTE: u32 = 16;
+
+/// Each answered check makes the gap longer by this part of it, each node that has gone halves it. It keeps still where of
+/// `ln 2 / ln (1 + 1/32) + 1`, some 24, checked nodes one is gone, so that this share of a list is dead in the long run
+/// however fast nodes die, as long as [`MAX_HASTE`] allows.
+const CALM: u32 = 32;
 
 /// Which of the two lists a node is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,15 +110,28 @@ pub(super) struct Schedule {
     config: RevalidationConfig,
     fast: Option<MonoTime>,
     slow: Option<MonoTime>,
+    /// The longest gap on the slow list at present.
+    slow_gap: Duration,
 }
 
 impl Schedule {
     pub(super) const fn new(config: RevalidationConfig) -> Self {
         Self {
+            slow_gap: config.slow,
             config,
             fast: None,
             slow: None,
         }
+    }
+
+    /// A node that had answered once has gone.
+    pub(super) fn on_gone(&mut self) {
+        self.slow_gap = (self.slow_gap / 2).max(self.config.slow / MAX_HASTE);
+    }
+
+    /// A node of the slow list has answered its check.
+    pub(super) fn on_answer(&mut self) {
+        self.slow_gap = (self.slow_gap + self.slow_gap / CALM).min(self.config.slow);
     }
 
     pub(super) fn deadline(&self) -> Option<MonoTime> {
@@ -153,7 +178,7 @@ impl Schedule {
                 // The mean gap is half the longest one.
                 (self.config.fast_sweep.saturating_mul(2) / len).min(self.config.fast)
             }
-            RevalidationList::Slow => self.config.slow,
+            RevalidationList::Slow => self.slow_gap,
         };
         let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX).max(1);
         *self.slot(list) = Some(now + Duration::from_nanos(rng.random_range(1..=nanos)));

@@ -4,10 +4,13 @@
 
 mod admission;
 mod checks;
+mod history;
 
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
+use self::history::History;
+pub use self::history::MAX_DEPARTED;
 use super::bucket::{Bucket, Entry};
 use super::revalidate::{RevalidationConfig, Schedule};
 use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
@@ -54,6 +57,10 @@ pub struct Standing {
     pub silent: Protocols,
     /// Its credit of answered checks.
     pub checks: u32,
+    /// The protocols over which it owes an answer since its last one.
+    pub missed: Protocols,
+    /// A check is under way.
+    pub checking: bool,
 }
 
 /// What else can be tried with a node that did not answer.
@@ -84,6 +91,7 @@ pub struct Table {
     /// Of all buckets, as they are.
     stock: Stock,
     schedule: Schedule,
+    history: History,
     version: u64,
     rng: MachineRng,
 }
@@ -100,6 +108,7 @@ impl Table {
             buckets,
             stock: Stock::new(),
             schedule: Schedule::new(revalidation),
+            history: History::default(),
             version: 0,
             rng,
         }
@@ -121,6 +130,15 @@ impl Table {
     #[must_use]
     pub fn live_len(&self) -> usize {
         self.stock.census().live
+    }
+
+    /// Those that have answered one over `protocol`.
+    #[must_use]
+    pub fn live_over(&self, protocol: Protocol) -> usize {
+        let entries = self.buckets.iter().flat_map(|bucket| &bucket.entries);
+        entries
+            .filter(|entry| entry.live.contains(protocol))
+            .count()
     }
 
     /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
@@ -157,6 +175,8 @@ impl Table {
             live: entry.live,
             silent: entry.silent,
             checks: entry.checks,
+            missed: entry.missed.map_or(Protocols::NONE, |missed| missed.over),
+            checking: entry.checking,
         })
     }
 

@@ -8,6 +8,7 @@ mod late;
 mod mixed;
 mod network;
 mod rules;
+mod second;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -33,7 +33,7 @@ fn neighbors(bench: &Bench, nodes: &[Node]) -> Message {
     })
 }
 
-fn enr_response(bench: &Bench, to: SocketAddr, record: NodeRecord) -> Message {
+pub(super) fn enr_response(bench: &Bench, to: SocketAddr, record: NodeRecord) -> Message {
     let request_hash = bench
         .last(to, MessageKind::EnrRequest)
         .expect("a request was sent");
@@ -754,7 +754,13 @@ fn strangers_wait_until_the_node_has_found_its_own_way_in() {
     bench.core.handle_timeout(bench.now);
     bench.drain();
     bench.bond(2);
-    assert!(bench.core.table().get(&public(2).node_id()).is_none());
+    // Nor does its record bring it in, which is asked for as soon as it speaks of it.
+    bench.ping_from(2, address(2), Some(5));
+    let record = record_at(2, address(2), 5);
+    bench.receive(2, enr_response(&bench, address(2), record));
+    let table = bench.core.table();
+    assert!(table.get(&public(2).node_id()).is_none());
+    assert_eq!(table.known(&public(2).node_id()).map(Node::seq), Some(5));
     bench.wait(Duration::from_millis(100));
     bench.serve(&[1]);
     // The boot node knows us already and sends no ping of its own.

@@ -93,8 +93,10 @@ impl Table {
                 && let Some(mut entry) = bucket.replacements.pop_front()
             {
                 entry.added = now;
+                // On the fast list, even those that have answered: what else they can answer over is found out soon.
                 if let Some(protocol) = entry.live.preferred() {
                     entry.prove(protocol);
+                    entry.list = RevalidationList::Fast;
                 }
                 bucket.entries.push(entry);
             }
@@ -145,15 +147,23 @@ impl Table {
         if moved_ip && !self.admits(&id, merged.endpoint().ip) {
             return Added::Refused(Refusal::Subnet);
         }
+        let mut in_turn = false;
         let live = self.edit(&id, |bucket| {
-            let live = bucket
-                .get_mut(&id)
-                .map(|entry| entry.hear(&node, merged, proof, change));
+            let live = bucket.get_mut(&id).map(|entry| {
+                in_turn = entry.checking && entry.list == RevalidationList::Slow;
+                entry.hear(&node, merged, proof, change)
+            });
             if proof != Proof::Hearsay {
                 bucket.move_up(&id);
             }
             live
         });
+        if matches!(proof, Proof::Answer(_)) {
+            self.history.answered = Some(now);
+            if in_turn {
+                self.schedule.on_answer();
+            }
+        }
         let live = live.flatten().unwrap_or(was_live);
         if change.any || live != was_live {
             self.changed(now);
@@ -254,6 +264,7 @@ impl Entry {
             self.silent = Protocols::NONE;
             self.elsewhere = false;
             self.checks = 0;
+            self.missed = None;
             self.checking = false;
             self.list = RevalidationList::Fast;
         }

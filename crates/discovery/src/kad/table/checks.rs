@@ -17,6 +17,10 @@ impl Table {
     /// If it never did over this one, only that is remembered, as long as it answers over another or has not been tried over
     /// all, nor at the other address of its record. Else its credit falls to a third; at nothing it is no longer live over
     /// this protocol, and when it is live over none it goes.
+    ///
+    /// A live node goes when it owes two answers at the earliest. Where another waits for its place that is enough, over every
+    /// protocol it was proven over, whatever its credit; but if nobody has answered since the first of them, our own line may be
+    /// down.
     pub fn on_check_failed(
         &mut self,
         now: MonoTime,
@@ -31,13 +35,27 @@ impl Table {
             endpoint: elsewhere,
             ..fallback
         };
+        let answered = self.history.answered;
+        let mut proven = false;
         let failed = self.edit(id, |bucket| {
-            Some(bucket.get_mut(id)?.fail(protocol, fallback))
+            let replaceable = !bucket.replacements.is_empty();
+            let entry = bucket.get_mut(id)?;
+            proven = entry.live.contains(protocol);
+            if proven {
+                let owes = entry.owe(now, protocol);
+                if owes.is_some_and(|since| replaceable && answered > Some(since)) {
+                    entry.give_up(protocol);
+                }
+            }
+            Some(entry.fail(protocol, fallback))
         });
         match failed.flatten() {
             None => CheckFailed::Gone,
             Some((CheckFailed::Gone, _)) => {
-                self.remove(now, id);
+                if let Some(node) = self.remove(now, id).filter(|_| proven) {
+                    self.schedule.on_gone();
+                    self.history.on_gone(node);
+                }
                 CheckFailed::Gone
             }
             Some((failed, is_seen)) => {
@@ -59,11 +77,21 @@ impl Table {
     }
 
     /// The node has not answered a lookup's question, after answering no other since `count - 1` such ones: returns `count`,
-    /// or `None` if no bucket holds it.
-    pub fn on_find_failed(&mut self, id: &NodeId) -> Option<u32> {
+    /// or `None` if no bucket holds it. It counts as an answer it owes, and the node is checked soon.
+    pub fn on_find_failed(
+        &mut self,
+        now: MonoTime,
+        id: &NodeId,
+        protocol: Protocol,
+    ) -> Option<u32> {
         let entry = self.note(id)?;
         entry.find_failures = entry.find_failures.saturating_add(1);
-        Some(entry.find_failures)
+        let count = entry.find_failures;
+        if entry.live.contains(protocol) {
+            entry.owe(now, protocol);
+            self.check_soon(now, id);
+        }
+        Some(count)
     }
 
     /// The node has answered a question. `true` if that ends a row of failures.
@@ -82,6 +110,16 @@ impl Table {
     /// The node is being checked, whoever asked for it.
     pub fn on_check_begun(&mut self, now: MonoTime, id: &NodeId) {
         self.set_checking(now, id, true);
+    }
+
+    /// The node is to be checked as soon as one that has not answered yet.
+    pub fn check_soon(&mut self, now: MonoTime, id: &NodeId) {
+        self.edit(id, |bucket| {
+            if let Some(entry) = bucket.get_mut(id) {
+                entry.list = RevalidationList::Fast;
+            }
+        });
+        self.sync(now);
     }
 
     /// The check never took place (nothing could be sent): it will be tried again.
@@ -131,6 +169,7 @@ impl Table {
                 entry.checking = true;
             }
         });
+        self.history.turns += 1;
         Some(node)
     }
 
@@ -150,6 +189,12 @@ impl Table {
 }
 
 impl Entry {
+    /// Whatever its credit, it goes at this failure.
+    fn give_up(&mut self, protocol: Protocol) {
+        self.checks = 0;
+        self.live = protocol.into();
+    }
+
     /// A check over `protocol` has failed. Says what becomes of the entry, and whether readers of the table see it.
     fn fail(&mut self, protocol: Protocol, fallback: Fallback) -> (CheckFailed, bool) {
         self.checking = false;
@@ -162,7 +207,9 @@ impl Entry {
                 return (CheckFailed::Retry, false);
             }
         }
-        self.checks /= 3;
+        // The first may be the network's fault: whoever has answered is asked twice.
+        let spared = self.missed.is_some_and(|missed| missed.count == 1);
+        self.checks = (self.checks / 3).max(u32::from(spared));
         self.list = RevalidationList::Fast;
         if self.checks > 0 {
             return (CheckFailed::Kept, true);
@@ -177,6 +224,7 @@ impl Entry {
             self.node = self.node.clone().with_endpoint(endpoint);
             self.elsewhere = true;
             self.silent = Protocols::NONE;
+            self.missed = None;
             self.saved = false;
             return (CheckFailed::Retry, true);
         }
