@@ -33,7 +33,7 @@ pub(crate) use self::nodes::MAX_NODES;
 use self::nodes::{Nodes, Rest, State};
 use self::search::Searches;
 use self::window::Window;
-use crate::nodeset::{KnownNode, NodeSet};
+use crate::nodeset::KnownNode;
 
 /// Questions to one /24 (IPv6: /64): four a second, eight saved up. A host that serves a whole subnet sees no more than a busy
 /// bootnode does. This machine and private networks are exempt, as everywhere.
@@ -151,9 +151,9 @@ impl Crawl {
     }
 
     /// The nodes as they stand: those that have answered, in this crawl or in an earlier one and not too long ago.
-    pub(crate) fn set(&self) -> NodeSet {
+    pub(crate) fn set(&self) -> impl Iterator<Item = &KnownNode> {
         let kept = self.nodes.values().filter(|entry| entry.in_set);
-        kept.map(|entry| entry.known.clone()).collect()
+        kept.map(|entry| &entry.known)
     }
 
     /// What is known of one node, and where it is asked.

@@ -6,8 +6,8 @@ mod summary;
 mod time;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -117,12 +117,24 @@ impl NodeSet {
 
     /// Writes the file: whole or, if that fails, not at all.
     pub(crate) fn write(&self, path: &Path) -> Result<(), NodeSetError> {
-        let failed = |source| NodeSetError::Write {
+        Self::write_nodes(path, &self.nodes)
+    }
+
+    /// The same with nodes that are kept elsewhere. The text goes to the file as it is made: for 100,000 nodes it is longer than all that
+    /// is known of them.
+    pub(crate) fn write_nodes<N: Serialize>(
+        path: &Path,
+        nodes: &BTreeMap<NodeId, N>,
+    ) -> Result<(), NodeSetError> {
+        let written = replace_by(path, |file| {
+            let mut buffered = BufWriter::new(file);
+            pretty_to(nodes, &mut buffered)?;
+            buffered.flush()
+        });
+        written.map_err(|source| NodeSetError::Write {
             path: path.to_owned(),
             source,
-        };
-        let text = self.pretty().map_err(|error| failed(error.into()))?;
-        replace(path, text.as_bytes()).map_err(failed)
+        })
     }
 
     /// Whether the file could be written now, for who will have something to write in half an hour.
@@ -139,11 +151,7 @@ impl NodeSet {
     /// The text of the file: geth's indentation, a newline at the end.
     pub(crate) fn pretty(&self) -> Result<String, serde_json::Error> {
         let mut text = Vec::new();
-        let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-        self.serialize(&mut serde_json::Serializer::with_formatter(
-            &mut text, indent,
-        ))?;
-        text.push(b'\n');
+        pretty_to(&self.nodes, &mut text)?;
         String::from_utf8(text).map_err(serde::ser::Error::custom)
     }
 
@@ -263,6 +271,10 @@ impl Serialize for KnownNode {
 
 /// Puts `content` in place of the file, so that a reader (and a crash) sees the old file or the new one.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_by(path, |file| file.write_all(content))
+}
+
+fn replace_by(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {
@@ -271,7 +283,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder_of(path))?;
-    file.write_all(content)?;
+    write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
@@ -285,8 +297,21 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn by_id<S: Serializer>(
-    nodes: &BTreeMap<NodeId, KnownNode>,
+/// The text of a file: geth's indentation, a newline at the end.
+fn pretty_to<N: Serialize>(
+    nodes: &BTreeMap<NodeId, N>,
+    to: &mut impl io::Write,
+) -> Result<(), serde_json::Error> {
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    by_id(
+        nodes,
+        &mut serde_json::Serializer::with_formatter(&mut *to, indent),
+    )?;
+    to.write_all(b"\n").map_err(serde_json::Error::io)
+}
+
+fn by_id<S: Serializer, N: Serialize>(
+    nodes: &BTreeMap<NodeId, N>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_map(nodes.iter().map(|(id, node)| (id.to_string(), node)))

@@ -6,7 +6,7 @@ mod speak;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -317,17 +317,18 @@ impl Runner {
 
     /// Writes the file; says how many nodes are in it.
     fn save(&self, args: &CrawlArgs) -> Result<usize, CliError> {
-        let all = self.driver.crawl().set();
-        let wanted = all.iter().filter(|(id, known)| {
+        let answering = self.driver.crawl().set();
+        let wanted = answering.filter(|known| {
             let (filter, record) = (&args.filter, known.record());
-            match self.chains.get(id) {
+            match self.chains.get(&known.address.id()) {
                 Some(chain) => filter.wants_on(chain, record),
                 None => filter.wants(record),
             }
         });
-        let set: NodeSet = wanted.map(|(_, known)| known.clone()).collect();
-        set.write(Path::new(&args.file))?;
-        Ok(set.len())
+        let wanted: BTreeMap<NodeId, &KnownNode> =
+            wanted.map(|known| (known.address.id(), known)).collect();
+        NodeSet::write_nodes(&args.file, &wanted)?;
+        Ok(wanted.len())
     }
 
     fn report(&self, args: &CrawlArgs, complete: bool) -> Result<CrawlReport, CliError> {
