@@ -56,6 +56,12 @@ pub(crate) enum CliError {
     /// None of the nodes to begin with answered.
     #[error("none of the {nodes} nodes to begin with answered")]
     NobodyAnswered { nodes: usize },
+    /// None of them has an address of a kind there is a socket for.
+    #[error("none of the {nodes} nodes to begin with has an address that can be reached from here")]
+    NobodyReachable { nodes: usize },
+    /// A file of nodes would have been emptied.
+    #[error("none of the {nodes} nodes passes the filters, so {} is left as it was", path.display())]
+    NobodyPasses { nodes: usize, path: PathBuf },
     /// A crawl did not start or broke off.
     #[error(transparent)]
     Crawl(#[from] CrawlError),

@@ -77,7 +77,7 @@ impl Fields {
         let lines: Vec<String> = self
             .0
             .iter()
-            .map(|(name, value)| format!("{name:width$}  {value}"))
+            .map(|(name, value)| format!("{name:width$}  {value}").trim_end().to_owned())
             .collect();
         lines.join("\n")
     }
@@ -93,7 +93,8 @@ mod tests {
         fields
             .add("id", 7)
             .add_some("client", Some("x"))
-            .add_some("none", None::<u8>);
-        assert_eq!(fields.render(), "id      7\nclient  x");
+            .add_some("none", None::<u8>)
+            .add("head", "");
+        assert_eq!(fields.render(), "id      7\nclient  x\nhead");
     }
 }

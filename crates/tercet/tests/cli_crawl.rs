@@ -180,6 +180,17 @@ fn filters_keep_the_wanted_though_all_are_asked() {
         .to_str()
         .unwrap()
         .to_owned();
+    let crawl = |more| {
+        [
+            "crawl",
+            &file,
+            "--bootnodes",
+            &boot,
+            "--protocol",
+            "v5",
+            more,
+        ]
+    };
     for (filter, kept) in [
         (&["--enr-key", "snap"][..], 20),
         (&["--fork-id", "fc64ec04"], 40),
@@ -187,15 +198,7 @@ fn filters_keep_the_wanted_though_all_are_asked() {
         (&["--eth-network", "mainnet", "--snap"], 20),
         (&["--eth-network", "sepolia"], 0),
     ] {
-        let args = [
-            "crawl",
-            &file,
-            "--bootnodes",
-            &boot,
-            "--protocol",
-            "v5",
-            "--json",
-        ];
+        let args = crawl("--json");
         let report = json(&[&args[..], filter].concat());
         assert_eq!(
             (&report["answered"], &report["nodes"]),
@@ -204,6 +207,12 @@ fn filters_keep_the_wanted_though_all_are_asked() {
         );
         fs::remove_file(&file).unwrap();
     }
+    // A slip does not cost the nodes that are there.
+    ok(&crawl("--snap"));
+    let before = fs::read_to_string(&file).unwrap();
+    let slip = [&crawl("--eth-network")[..], &["hoodi"]].concat();
+    fails(&slip, 1, "passes the filters, so");
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
 }
 
 #[test]
@@ -245,6 +254,11 @@ fn mistakes_are_named() {
         1,
         "cannot write the node set",
     );
+    let other_family = ["--bootnodes", &silent, "--addr", "[::1]:0"];
+    if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+        let args = [&["crawl", file][..], &other_family].concat();
+        fails(&args, 1, "none of the 1 nodes to begin with has an address");
+    }
     fs::write(file, "{").unwrap();
     bad_input(&["crawl", file], "line 1");
 }

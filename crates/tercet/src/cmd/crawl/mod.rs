@@ -150,6 +150,7 @@ pub(crate) async fn run(
     } else {
         NodeSet::default()
     };
+    let is_filled = known.len() > 0;
     let mut chains = BTreeMap::new();
     if let Some(path) = &args.sqlite {
         chains = records::resume(&mut known, path.clone()).await?;
@@ -159,6 +160,7 @@ pub(crate) async fn run(
         return Err(CliError::NobodyToAsk);
     }
     let mut runner = Runner::start(&args, (&known, &boot), chains).await?;
+    runner.filled = is_filled;
     let bar = progress.add(ProgressBar::new_spinner());
     let ended = tokio::select! {
         ended = runner.run(&args, &bar) => ended,
@@ -171,8 +173,11 @@ pub(crate) async fn run(
     }
     let progress = runner.driver.crawl().progress();
     if complete && progress.answered == 0 && progress.recent == 0 {
-        return Err(CliError::NobodyAnswered {
-            nodes: progress.silent,
+        return Err(match progress.silent {
+            0 => CliError::NobodyReachable {
+                nodes: progress.seen,
+            },
+            nodes => CliError::NobodyAnswered { nodes },
         });
     }
     let report = runner.report(&args, complete)?;
@@ -188,6 +193,8 @@ struct Runner {
     dialled: BTreeSet<NodeId>,
     /// What nodes have said of their chains, in this crawl or in one that is in the database.
     chains: BTreeMap<NodeId, Chain>,
+    /// The file had nodes when the crawl began.
+    filled: bool,
     hellos: usize,
     statuses: usize,
     started: Instant,
@@ -228,6 +235,7 @@ impl Runner {
             dials: (args.hello || args.status).then(|| Dials::new(args.status)),
             dialled: BTreeSet::new(),
             chains,
+            filled: false,
             hellos: 0,
             statuses: 0,
             started: Instant::now(),
@@ -268,7 +276,11 @@ impl Runner {
             }
             if now >= save_at {
                 save_at = now + SAVE_INTERVAL;
-                self.save(args)?;
+                match self.save(args) {
+                    // Some may yet be found.
+                    Ok(_) | Err(CliError::NobodyPasses { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 if let Some(store) = &mut self.store {
                     store.flush().await?;
                 }
@@ -315,10 +327,10 @@ impl Runner {
         Ok(())
     }
 
-    /// Writes the file; says how many nodes are in it.
+    /// Writes the file; says how many nodes are in it. A file that has nodes is not emptied by a filter: that is more likely a slip.
     fn save(&self, args: &CrawlArgs) -> Result<usize, CliError> {
-        let answering = self.driver.crawl().set();
-        let wanted = answering.filter(|known| {
+        let answering = || self.driver.crawl().set();
+        let wanted = answering().filter(|known| {
             let (filter, record) = (&args.filter, known.record());
             match self.chains.get(&known.address.id()) {
                 Some(chain) => filter.wants_on(chain, record),
@@ -327,6 +339,11 @@ impl Runner {
         });
         let wanted: BTreeMap<NodeId, &KnownNode> =
             wanted.map(|known| (known.address.id(), known)).collect();
+        let nodes = answering().count();
+        if self.filled && wanted.is_empty() && nodes > 0 {
+            let path = args.file.clone();
+            return Err(CliError::NobodyPasses { nodes, path });
+        }
         NodeSet::write_nodes(&args.file, &wanted)?;
         Ok(wanted.len())
     }
