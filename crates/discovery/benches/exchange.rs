@@ -8,10 +8,9 @@
     unreachable_pub
 )] // a benchmark: it reads the clock, and a failure is to stop it
 
-#[allow(dead_code)] // what other benchmarks need
 mod common;
 /// The driver's own; what it names of its crate is below.
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)] // with its tests, of which nothing is left here
 #[path = "../src/socket/mod.rs"]
 mod socket;
 
@@ -26,15 +25,12 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Peer, cores, is_measured, print_load, quarter, restrict, spent, spent_each};
+use common::{
+    Peer, cores, is_measured, print_load, quarter, restrict, runtime, spent, spent_each, start,
+};
 use metrics::DiscoveryMetrics;
 use socket::Sockets;
-use tercet_discovery::v5::{Request, V5Peer};
-use tercet_discovery::{Discovery, DiscoveryConfig};
-use tercet_enode::SecretKey;
-use tercet_machine::MachineRng;
-use tercet_nodedb::NodeDb;
-use tokio::runtime::Runtime;
+use tercet_discovery::v5::Request;
 
 /// The echo's time must be at least this part of ours.
 const REQUIRED: f64 = 0.60;
@@ -52,7 +48,7 @@ async fn echo(mut sockets: Sockets) {
         sockets.flush(&mut metrics);
         tokio::select! {
             biased;
-            ready = sockets.writable(), if sockets.queued() > 0 => ready.unwrap(),
+            () = sockets.sent() => {},
             ready = sockets.readable() => {
                 ready.unwrap();
                 for _ in 0..MAX_READS {
@@ -64,15 +60,6 @@ async fn echo(mut sockets: Sockets) {
             }
         }
     }
-}
-
-fn runtime(name: &str) -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .unwrap()
 }
 
 /// The time until every request has its answer, `len` bytes long.
@@ -93,21 +80,15 @@ fn measure(socket: &UdpSocket, to: SocketAddr, requests: &[Bytes], len: usize) -
 }
 
 fn main() {
-    let (ours, theirs) = (runtime("service"), runtime("echo"));
-    let loopback = (Ipv4Addr::LOCALHOST, 0).into();
-    let config = DiscoveryConfig::builder().listen(loopback).build().unwrap();
-    let key = SecretKey::generate(&mut MachineRng::from_seed([1; 32]));
-    let node = V5Peer {
-        id: key.node_id(),
-        key: Some(key.public_key()),
-    };
-    let service = ours
-        .block_on(Discovery::start(config, key, NodeDb::memory().unwrap()))
-        .unwrap();
+    // One core: the service takes in a burst as soon as the other side has sent it, and nobody waits for another core to wake.
+    let one = cores()[..1].to_vec();
+    restrict(&one);
+    let (ours, theirs) = (runtime("service", 1), runtime("echo", 1));
+    let (service, node) = start(&ours, 1);
     let to = service.local_addr();
     let echoing = {
         let _inside = theirs.enter();
-        Sockets::bind(loopback, None).unwrap()
+        Sockets::bind((Ipv4Addr::LOCALHOST, 0).into(), None).unwrap()
     };
     let echo_addr = echoing.local_addr();
     theirs.spawn(echo(echoing));
@@ -132,12 +113,9 @@ fn main() {
         return;
     }
     print_load();
-    // One core: the service takes in a burst as soon as the other side has sent it, and nobody waits for another core to wake.
-    let one = cores()[..1].to_vec();
     let (mut ours, mut echo) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for _ in 0..ROUNDS {
         let requests = prepare();
-        restrict(&one);
         for (name, to, len, times) in [
             ("service", to, pong, &mut ours),
             ("echo", echo_addr, requests[0].len(), &mut echo),
@@ -146,7 +124,6 @@ fn main() {
             times.0.push(measure(&socket, to, &requests, len));
             times.1.push(spent_each(&before, requests.len())[name]);
         }
-        restrict(&cores());
     }
     let rate = |times: Vec<Duration>| (BURST * BURSTS) as f64 / quarter(times).as_secs_f64();
     let (ours_all, echo_all) = (rate(ours.0), rate(echo.0));

@@ -81,7 +81,7 @@ enum Event {
     Cancelled,
     Readable(io::Result<()>),
     Done(StackDone),
-    Writable(io::Result<()>),
+    Sent,
     Request(Option<Request>),
     Talk(TalkResponse),
     Finished(Finished),
@@ -106,7 +106,7 @@ impl Driver {
                 () = sleep_until(deadline) => Event::Deadline,
                 request = self.requests.recv() => Event::Request(request),
                 finished = self.background.finished() => Event::Finished(finished),
-                ready = self.sockets.writable(), if self.sockets.queued() > 0 => Event::Writable(ready),
+                () = self.sockets.sent() => Event::Sent,
                 (_, done) = self.pool.done() => Event::Done(done),
                 response = self.talks.next_response() => Event::Talk(response),
                 ready = self.sockets.readable() => Event::Readable(ready),
@@ -116,10 +116,7 @@ impl Driver {
                 Event::Deadline => self.stack.handle_timeout(self.clock.now()),
                 Event::Request(Some(request)) => self.on_request(&mut state, request),
                 Event::Finished(finished) => self.on_finished(&mut state, finished),
-                Event::Writable(ready) => match ready {
-                    Ok(()) => {} // every turn begins with it
-                    Err(error) => on_socket_error(&mut state, &error),
-                },
+                Event::Sent => {} // every turn begins with counting it
                 Event::Done(done) => {
                     let (mut next, mut left) = (Some(done), MAX_DONE);
                     while let Some(one) = next {
@@ -142,7 +139,7 @@ impl Driver {
         }
         self.stack.handle(self.clock.now(), StackInput::Close);
         self.drain(&mut state);
-        self.sockets.flush(&mut state.metrics);
+        self.sockets.close(&mut state.metrics);
         self.publish(&mut state);
     }
 

@@ -25,7 +25,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system starts no more threads.
-    #[error("no thread for signature checks")]
+    #[error("no thread for signature checks or for sending")]
     Threads(#[source] io::Error),
     /// The system gave no randomness.
     #[error("the system has no randomness")]

@@ -26,6 +26,8 @@ pub struct DiscoveryMetrics {
     pub datagrams_out: u64,
     /// Bytes in them.
     pub bytes_out: u64,
+    /// Datagrams handed to the threads that send bursts.
+    pub datagrams_handed_over: u64,
     /// Signature checks and handshakes handed to other threads at this moment, 1024 at most.
     pub checks_under_way: usize,
     /// Packets dropped because that many were.

@@ -1,5 +1,6 @@
-//! What the benchmarks over sockets share: discv5 peers whose packets are made beforehand, so that a measurement holds next to
-//! nothing of their work; which cores the process runs on; and what each of its threads has cost.
+//! What the benchmarks share: how a time is taken; services and discv5 peers whose packets are made beforehand, so that a
+//! measurement holds next to nothing of their work; which cores the process runs on; and what each of its threads has cost.
+#![allow(dead_code, unreachable_pub)] // no benchmark needs all of it
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,8 +13,11 @@ use tercet_discovery::v5::{
     Message, Request, RequestId, Response, SessionInput, SessionOutput, Sessions, SessionsConfig,
     V5Peer, WireMessage,
 };
+use tercet_discovery::{Discovery, DiscoveryConfig};
 use tercet_enode::{NodeId, NodeRecord, SecretKey};
 use tercet_machine::{Clock, Machine, MachineRng};
+use tercet_nodedb::NodeDb;
+use tokio::runtime::Runtime;
 
 /// An answer that takes longer is lost, and the measurement with it.
 const LOST: Duration = Duration::from_secs(5);
@@ -23,6 +27,13 @@ pub fn is_measured() -> bool {
     std::env::args().any(|argument| argument == "--bench")
 }
 
+pub fn time(run: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    run();
+    start.elapsed()
+}
+
+/// The slowest of the quicker quarter: an interruption says nothing about what it interrupted.
 pub fn quarter(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 4]
@@ -99,6 +110,32 @@ pub fn spent_each(before: &BTreeMap<String, Duration>, count: usize) -> BTreeMap
         (name, since / u32::try_from(count).unwrap())
     };
     spent().into_iter().map(each).collect()
+}
+
+pub fn runtime(name: &str, threads: usize) -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// A service on loopback that remembers nothing, and how a discv5 peer names it.
+pub fn start(runtime: &Runtime, seed: u8) -> (Discovery, V5Peer) {
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let config = DiscoveryConfig::builder().listen(listen).build().unwrap();
+    let key = SecretKey::generate(&mut MachineRng::from_seed([seed; 32]));
+    let peer = peer(&key);
+    let start = Discovery::start(config, key, NodeDb::memory().unwrap());
+    (runtime.block_on(start).unwrap(), peer)
+}
+
+pub fn peer(key: &SecretKey) -> V5Peer {
+    V5Peer {
+        id: key.node_id(),
+        key: Some(key.public_key()),
+    }
 }
 
 pub fn socket() -> UdpSocket {

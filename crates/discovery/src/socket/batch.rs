@@ -1,20 +1,20 @@
 //! Many datagrams in one system call: `recvmmsg` through `quinn-udp`, `sendmmsg` through `rustix`. Where a system has only
 //! the single calls, the same functions move one datagram at a time.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use super::port::Plain;
+use super::queue::Queue;
+use bytes::BytesMut;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
-use tokio::net::UdpSocket;
 
 /// Room for one read. The system may hand over many datagrams of one sender joined together (GRO), 64 KiB at most; pages that
 /// are never written to are never allocated.
 const SLOT: usize = 1 << 16;
 
 /// What has been read and not yet taken.
-pub(crate) struct Inbox {
+pub(super) struct Inbox {
     buffer: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
     /// Slots filled by the last read.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; SLOT * BATCH_SIZE],
             metas: [RecvMeta::default(); BATCH_SIZE],
@@ -39,11 +39,11 @@ impl Inbox {
         }
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(super) const fn is_empty(&self) -> bool {
         self.next.0 >= self.filled
     }
 
-    pub(super) fn fill(&mut self, socket: &UdpSocket, state: &UdpSocketState) -> io::Result<()> {
+    pub(super) fn fill(&mut self, socket: &Plain, state: &UdpSocketState) -> io::Result<()> {
         let mut slices: Vec<IoSliceMut<'_>> = self
             .buffer
             .chunks_exact_mut(SLOT)
@@ -55,7 +55,7 @@ impl Inbox {
     }
 
     /// The next datagram.
-    pub(crate) fn take(&mut self) -> Option<(SocketAddr, BytesMut)> {
+    pub(super) fn take(&mut self) -> Option<(SocketAddr, BytesMut)> {
         let (slot, at) = self.next;
         if slot >= self.filled {
             return None;
@@ -75,11 +75,7 @@ impl Inbox {
 
 /// Sends from the front of `queue`; how many the system took, at least one.
 #[cfg(target_os = "linux")]
-pub(super) fn send(
-    socket: &UdpSocket,
-    _: &UdpSocketState,
-    queue: &VecDeque<(SocketAddr, Bytes)>,
-) -> io::Result<usize> {
+pub(super) fn send(socket: &Plain, _: &UdpSocketState, queue: &Queue) -> io::Result<usize> {
     use std::io::IoSlice;
 
     use rustix::net::addr::SocketAddrArg;
@@ -88,7 +84,10 @@ pub(super) fn send(
     let batch = || queue.iter().take(BATCH_SIZE);
     let addrs: Vec<_> = batch().map(|(to, _)| to.as_any()).collect();
     let bytes: Vec<_> = batch().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
-    let mut controls: Vec<_> = batch().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut controls: Vec<_> = addrs
+        .iter()
+        .map(|_| SendAncillaryBuffer::default())
+        .collect();
     let mut messages: Vec<_> = addrs
         .iter()
         .zip(&bytes)
@@ -100,16 +99,12 @@ pub(super) fn send(
 
 /// Sends the front of `queue`.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn send(
-    socket: &UdpSocket,
-    state: &UdpSocketState,
-    queue: &VecDeque<(SocketAddr, Bytes)>,
-) -> io::Result<usize> {
-    let Some((destination, contents)) = queue.front() else {
+pub(super) fn send(socket: &Plain, state: &UdpSocketState, queue: &Queue) -> io::Result<usize> {
+    let Some((destination, contents)) = queue.iter().next() else {
         return Ok(0);
     };
     let transmit = quinn_udp::Transmit {
-        destination: *destination,
+        destination,
         ecn: None,
         contents,
         segment_size: None,

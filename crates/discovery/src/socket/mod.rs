@@ -1,134 +1,130 @@
 //! The UDP sockets with their bounded queues, read and written in batches: one system call for up to 32 datagrams. A full
 //! system buffer never blocks the driver: what does not fit waits here, and what does not fit here is dropped, as the network
-//! would.
+//! would. Bursts may be left to a thread for each socket.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quinn_udp::{UdpSockRef, UdpSocketState};
-use socket2::{Domain, Protocol, SockRef, Type};
+use quinn_udp::BATCH_SIZE;
 use tercet_enode::canonical_ip;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use crate::error::StartError;
 use crate::metrics::DiscoveryMetrics;
 
 mod batch;
+mod egress;
+mod port;
+mod queue;
 
-pub(crate) use self::batch::Inbox;
+use self::batch::Inbox;
+use self::egress::{Egress, Wire as _, settle};
+use self::port::Port;
+use self::queue::Queue;
 
 /// Datagrams waiting to be sent on one socket: `1024 × 1280 = 1.3 MB` at most.
 pub const MAX_QUEUED: usize = 1024;
 
-/// System buffers asked for: some 800 of the largest datagrams, to survive a pause of the driver. The system may grant less.
-const BUFFER: usize = 1 << 20;
+/// With more datagrams than this under way the driver takes part in sending: twice the answers to one turn's short questions, so
+/// that it does so only when the thread is the slower of the two.
+const AHEAD: usize = 128;
+
+/// As many datagrams as this the driver sends itself: what goes into one system call. On a single core it sends all of them, as
+/// there is nothing to gain by another thread.
+fn inline() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores > 1 { BATCH_SIZE } else { MAX_QUEUED }
+}
 
 /// One socket.
 #[derive(Debug)]
-pub(crate) struct Socket {
-    socket: UdpSocket,
-    state: UdpSocketState,
-    local: SocketAddr,
-    queue: VecDeque<(SocketAddr, Bytes)>,
+struct Socket {
+    port: Arc<Port>,
+    queue: Queue,
+    egress: Egress,
+    /// Datagrams the thread had not yet sent when it was last asked, and those handed over since.
+    handed_over: usize,
+    /// A longer queue is handed over.
+    inline: usize,
 }
 
 impl Socket {
-    /// Binds; `addr` may have port 0. With `only_v6` an IPv6 socket leaves IPv4 to another one on the same port.
-    pub(crate) fn bind(addr: SocketAddr, only_v6: bool) -> Result<Self, StartError> {
+    /// See [`Port::bind`].
+    fn bind(addr: SocketAddr, only_v6: bool) -> Result<Self, StartError> {
         let error = |source| StartError::Bind { addr, source };
-        Self::open(addr, only_v6).map_err(error)
-    }
-
-    fn open(addr: SocketAddr, only_v6: bool) -> io::Result<Self> {
-        let raw =
-            socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            raw.set_only_v6(only_v6)?;
-        }
-        raw.set_nonblocking(true)?;
-        raw.bind(&addr.into())?;
-        let socket = UdpSocket::from_std(raw.into())?;
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let local = socket.local_addr()?;
-        let raw = SockRef::from(&socket);
-        if let Err(error) = raw
-            .set_recv_buffer_size(BUFFER)
-            .and_then(|()| raw.set_send_buffer_size(BUFFER))
-        {
-            tracing::debug!(%error, "the system keeps its own UDP buffer sizes");
-        }
+        let port = Arc::new(Port::bind(addr, only_v6).map_err(error)?);
         Ok(Self {
-            socket,
-            state,
-            local,
-            queue: VecDeque::new(),
+            egress: Egress::start(Arc::clone(&port)).map_err(StartError::Threads)?,
+            port,
+            queue: Queue::default(),
+            handed_over: 0,
+            inline: inline(),
         })
     }
 
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
-        self.local
+    /// Datagrams waiting to be sent.
+    fn queued(&self) -> usize {
+        self.queue.len() + self.handed_over
     }
 
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.len()
-    }
-
-    pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
-    }
-
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
-    }
-
-    /// Fills `inbox`, which has to be empty, with what has arrived.
-    pub(crate) fn try_receive(&self, inbox: &mut Inbox) -> io::Result<()> {
-        self.socket
-            .try_io(Interest::READABLE, || inbox.fill(&self.socket, &self.state))
+    /// Until all that was handed over has been sent. For ever if nothing was.
+    async fn sent(&self) {
+        match self.handed_over {
+            0 => std::future::pending().await,
+            _ => self.egress.done().await,
+        }
     }
 
     /// Queues for the next [`flush`](Self::flush).
-    pub(crate) fn send(&mut self, to: SocketAddr, datagram: Bytes, metrics: &mut DiscoveryMetrics) {
-        if self.queue.len() >= MAX_QUEUED {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8], metrics: &mut DiscoveryMetrics) {
+        if self.queued() >= MAX_QUEUED {
             metrics.out_queue_full += 1;
             return;
         }
-        let to = match (self.local.ip(), to.ip()) {
+        let to = match (self.port.local_addr().ip(), to.ip()) {
             (IpAddr::V6(_), IpAddr::V4(ip)) => {
                 SocketAddr::new(IpAddr::V6(ip.to_ipv6_mapped()), to.port())
             }
             _ => to,
         };
-        self.queue.push_back((to, datagram));
+        self.queue.push(to, datagram);
     }
 
-    /// Sends what has been waiting, as far as the system takes it. A datagram the system refuses is lost, as any datagram may
-    /// be.
-    pub(crate) fn flush(&mut self, metrics: &mut DiscoveryMetrics) {
+    /// Sends what has been waiting. Bursts, what comes while one is under way, and what the system does not take now, are handed
+    /// over to the thread.
+    fn flush(&mut self, metrics: &mut DiscoveryMetrics) {
+        if self.handed_over > 0 {
+            self.handed_over = self.egress.collect(metrics);
+        }
+        if self.handed_over == 0 && self.queue.len() <= self.inline {
+            self.send_inline(metrics);
+        }
+        if !self.queue.is_empty() {
+            self.handed_over += self.queue.len();
+            metrics.datagrams_handed_over += self.queue.len() as u64;
+            self.egress.submit(&mut self.queue);
+        }
+        if self.handed_over > AHEAD {
+            self.egress.help(&*self.port);
+            self.handed_over = self.egress.collect(metrics);
+        }
+    }
+
+    fn send_inline(&mut self, metrics: &mut DiscoveryMetrics) {
         while !self.queue.is_empty() {
-            let sent = self.socket.try_io(Interest::WRITABLE, || {
-                batch::send(&self.socket, &self.state, &self.queue)
-            });
-            match sent {
-                Ok(count) => {
-                    for (_, datagram) in self.queue.drain(..count.min(self.queue.len())) {
-                        metrics.datagrams_out += 1;
-                        metrics.bytes_out += datagram.len() as u64;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // It is about the first: an error behind it shows when that one is the first.
-                Err(error) => {
-                    metrics.socket_errors += 1;
-                    if let Some((to, _)) = self.queue.pop_front() {
-                        tracing::debug!(%to, %error, "datagram not sent");
-                    }
-                }
+            let attempt = self.port.send(&self.queue);
+            match settle(&mut self.queue, attempt) {
+                Some(sent) => sent.count(metrics),
+                None => return,
             }
         }
+    }
+
+    fn close(&mut self, metrics: &mut DiscoveryMetrics) {
+        self.flush(metrics);
+        self.egress.close();
+        self.handed_over = self.egress.collect(metrics);
     }
 }
 
@@ -153,7 +149,7 @@ impl Sockets {
         let six = listen_v6
             .map(|mut addr| {
                 if addr.port() == 0 {
-                    addr.set_port(main.local_addr().port());
+                    addr.set_port(main.port.local_addr().port());
                 }
                 Socket::bind(addr, true)
             })
@@ -166,12 +162,12 @@ impl Sockets {
         })
     }
 
-    pub(crate) const fn local_addr(&self) -> SocketAddr {
-        self.main.local_addr()
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.main.port.local_addr()
     }
 
     pub(crate) fn local_addr_v6(&self) -> Option<SocketAddr> {
-        self.six.as_ref().map(Socket::local_addr)
+        self.six.as_ref().map(|six| six.port.local_addr())
     }
 
     /// Datagrams waiting to be sent.
@@ -185,23 +181,22 @@ impl Sockets {
             return Ok(());
         }
         match &self.six {
-            None => self.main.readable().await,
+            None => self.main.port.readable().await,
             Some(six) => tokio::select! {
-                ready = self.main.readable() => ready,
-                ready = six.readable() => ready,
+                ready = self.main.port.readable() => ready,
+                ready = six.port.readable() => ready,
             },
         }
     }
 
-    /// Until a socket takes what waits for it.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
+    /// Until a thread has sent all that was handed over to it. For ever if nothing was.
+    pub(crate) async fn sent(&self) {
         match &self.six {
-            Some(six) if self.main.queued() == 0 => six.writable().await,
-            Some(six) if six.queued() > 0 => tokio::select! {
-                ready = self.main.writable() => ready,
-                ready = six.writable() => ready,
+            None => self.main.sent().await,
+            Some(six) => tokio::select! {
+                () = self.main.sent() => {}
+                () = six.sent() => {}
             },
-            _ => self.main.writable().await,
         }
     }
 
@@ -219,7 +214,7 @@ impl Sockets {
                 _ => &self.main,
             };
             self.six_first = !self.six_first;
-            match socket.try_receive(&mut self.inbox) {
+            match socket.port.try_receive(&mut self.inbox) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
@@ -243,13 +238,21 @@ impl Sockets {
             Some(six) if to.is_ipv6() => six,
             _ => &mut self.main,
         };
-        socket.send(to, datagram, metrics);
+        socket.send(to, &datagram, metrics);
     }
 
     pub(crate) fn flush(&mut self, metrics: &mut DiscoveryMetrics) {
         self.main.flush(metrics);
         if let Some(six) = &mut self.six {
             six.flush(metrics);
+        }
+    }
+
+    /// Sends what is left. Waits for threads that send, a tenth of a second at most if the system takes nothing from them.
+    pub(crate) fn close(&mut self, metrics: &mut DiscoveryMetrics) {
+        self.main.close(metrics);
+        if let Some(six) = &mut self.six {
+            six.close(metrics);
         }
     }
 }
