@@ -4,30 +4,30 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    missing_docs,
-    unreachable_pub
+    missing_docs
 )] // a benchmark: it reads the clock, and a failure is to stop it
 
-#[allow(dead_code)] // what other benchmarks need
 mod common;
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::hint::{black_box, spin_loop};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{
-    Peer, cores, is_measured, pin, print_load, quarter, restrict, socket, spent, spent_each,
+    Peer, cores, is_measured, pin, print_load, quarter, restrict, runtime, socket, spent,
+    spent_each, start,
 };
 use secp256k1::SECP256K1;
+use tercet_discovery::Discovery;
 use tercet_discovery::v4::codec;
 use tercet_discovery::v4::{Message, MessageKind, PacketHash, Ping, Pong, WireEndpoint};
 use tercet_discovery::v5::{Request, V5Peer};
-use tercet_discovery::{Discovery, DiscoveryConfig};
 use tercet_enode::SecretKey;
 use tercet_machine::{Clock, MachineRng};
-use tercet_nodedb::NodeDb;
+use tokio::runtime::Runtime;
 
 /// What a second core should bring.
 const REQUIRED: f64 = 1.7;
@@ -40,6 +40,8 @@ const BURSTS: usize = 20;
 const ROUNDS: usize = 40;
 /// Key recoveries of a thread in one measurement of the cores themselves: 5 ms or so.
 const RECOVERIES: usize = 150;
+/// How often each of two cores writes what the other waits for in one measurement of them: a millisecond or so.
+const HANDOVERS: usize = 5000;
 /// A WHOAREYOU is as long as this, and nothing else is.
 const WHOAREYOU: usize = 63;
 /// Where a discv4 packet's type byte is: `32 hash + 65 signature` before it.
@@ -63,8 +65,8 @@ struct V4 {
 }
 
 impl V4 {
-    fn new(to: SocketAddr) -> Self {
-        let mut rng = MachineRng::from_seed([3; 32]);
+    fn new(service: &Service) -> Self {
+        let (to, mut rng) = (service.node.local_addr(), MachineRng::from_seed([3; 32]));
         let (mut sockets, mut pings) = (Vec::new(), Vec::new());
         for _ in 0..SENDERS {
             let (socket, key) = (socket(), SecretKey::generate(&mut rng));
@@ -133,7 +135,8 @@ struct V5 {
 }
 
 impl V5 {
-    fn new(to: SocketAddr, node: V5Peer) -> Self {
+    fn new(service: &Service) -> Self {
+        let (to, node) = (service.node.local_addr(), service.peer);
         let sockets: Vec<UdpSocket> = (0..SENDERS).map(|_| socket()).collect();
         let mut peers = Vec::new();
         for (n, socket) in (1..).zip(&sockets) {
@@ -213,6 +216,25 @@ impl Load for Handshakes {
     }
 }
 
+/// The service under measurement. Everything but its curve work and its bursts runs on the one thread of its runtime.
+struct Service {
+    runtime: Runtime,
+    node: Discovery,
+    peer: V5Peer,
+}
+
+impl Service {
+    fn start(seed: u8) -> Self {
+        let runtime = runtime("driver", 1);
+        let (node, peer) = start(&runtime, seed);
+        Self {
+            runtime,
+            node,
+            peer,
+        }
+    }
+}
+
 /// The time from the first datagram of some bursts to their last answer. A burst is sent before the answers to the one before are
 /// read, so that the service always has something to do.
 fn measure(load: &impl Load, bursts: &[Vec<Bytes>]) -> Duration {
@@ -283,24 +305,59 @@ fn second_core() {
     );
 }
 
-fn compare<L: Load>(mut load: L) {
-    let bursts = load.prepare();
-    measure(&load, &bursts);
-    if !is_measured() {
-        return;
-    }
+/// How long it takes until one core sees what another has written. Everything that is handed from one core to another waits for this
+/// many times, and a virtual machine's cores are near to each other at one moment and far at the next.
+fn between_cores() {
     let all = cores();
-    let (mut one, mut two, mut count) = (Vec::new(), Vec::new(), 0);
-    let mut costs = BTreeMap::new();
+    let [first, second, ..] = all[..] else {
+        return;
+    };
+    let turn = AtomicUsize::new(0);
+    let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        for (cores, times) in [(1, &mut one), (2, &mut two)] {
+        turn.store(0, Ordering::SeqCst);
+        let run = |core, own: usize| {
+            pin(core);
+            for n in 0..HANDOVERS {
+                let mut spins = 0_u32;
+                while turn.load(Ordering::Acquire) != 2 * n + own {
+                    spin_loop();
+                    spins += 1;
+                    // The other one may not have got to its core yet.
+                    if spins.is_multiple_of(1 << 16) {
+                        std::thread::yield_now();
+                    }
+                }
+                turn.store(2 * n + own + 1, Ordering::Release);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| run(first, 0));
+            let start = Instant::now();
+            scope.spawn(|| run(second, 1)).join().unwrap();
+            times.push(start.elapsed());
+        });
+    }
+    let each = quarter(times) / (2 * HANDOVERS) as u32;
+    println!("one core sees what another has written after {each:?}");
+}
+
+/// The same load on a service that has found one core when it started, on one, and on a service that has found all, on two.
+fn compare<L: Load>(services: &[Service; 2], new: impl Fn(&Service) -> L) {
+    let mut loads = services.each_ref().map(new);
+    let all = cores();
+    let rounds = if is_measured() { ROUNDS } else { 1 };
+    let (mut times, mut count) = ([Vec::new(), Vec::new()], 0);
+    let mut costs = BTreeMap::new();
+    for _ in 0..rounds {
+        for (at, load) in loads.iter_mut().enumerate() {
             restrict(&all);
             let bursts = load.prepare();
-            restrict(&all[..cores.min(all.len())]);
+            restrict(&all[..all.len().min(at + 1)]);
             count = bursts.len() * SENDERS;
             let before = spent();
-            times.push(measure(&load, &bursts));
-            if cores == 2 {
+            times[at].push(measure(load, &bursts));
+            if at == 1 {
                 for (name, each) in spent_each(&before, count) {
                     costs.entry(name).or_insert_with(Vec::new).push(each);
                 }
@@ -308,8 +365,10 @@ fn compare<L: Load>(mut load: L) {
         }
     }
     restrict(&all);
-    let rate = |time: Duration| count as f64 / time.as_secs_f64();
-    let (one, two) = (rate(quarter(one)), rate(quarter(two)));
+    if !is_measured() {
+        return;
+    }
+    let [one, two] = times.map(|times| count as f64 / quarter(times).as_secs_f64());
     println!(
         "{}: {one:.0} a second on one core, {two:.0} on two: ratio {:.2} (required {REQUIRED})",
         L::WHAT,
@@ -325,34 +384,25 @@ fn compare<L: Load>(mut load: L) {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("driver")
-        .enable_all()
-        .build()
-        .unwrap();
-    let config = DiscoveryConfig::builder()
-        .listen((Ipv4Addr::LOCALHOST, 0).into())
-        .build()
-        .unwrap();
-    let key = SecretKey::generate(&mut MachineRng::from_seed([1; 32]));
-    let peer = V5Peer {
-        id: key.node_id(),
-        key: Some(key.public_key()),
-    };
-    let node = runtime
-        .block_on(Discovery::start(config, key, NodeDb::memory().unwrap()))
-        .unwrap();
-    let to = node.local_addr();
+    let all = cores();
+    restrict(&all[..1]);
+    let one = Service::start(1);
+    restrict(&all);
+    let services = [one, Service::start(2)];
     if is_measured() {
         print_load();
         second_core();
+        between_cores();
     }
-    compare(V4::new(to));
-    compare(Handshakes(V5::new(to, peer)));
-    compare(Ordinary(V5::new(to, peer)));
+    compare(&services, V4::new);
+    compare(&services, |service| Handshakes(V5::new(service)));
+    compare(&services, |service| Ordinary(V5::new(service)));
     if is_measured() {
+        between_cores();
         print_load();
     }
-    runtime.block_on(node.shutdown());
+    for service in services {
+        let shutdown = service.node.shutdown();
+        service.runtime.block_on(shutdown);
+    }
 }

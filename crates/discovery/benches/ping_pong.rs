@@ -7,11 +7,13 @@
     missing_docs
 )] // a benchmark: it reads the clock, and a failure is to stop it
 
+mod common;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::{is_measured, quarter, time};
 use criterion::Criterion;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -159,7 +161,7 @@ fn main() {
     criterion.final_summary();
 
     // Without this flag `cargo test` asks only whether the benchmark runs.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_measured() {
         return;
     }
     // In turn, so that a slow moment of the machine meets both; the quicker quarter, because an interruption says nothing
@@ -174,15 +176,4 @@ fn main() {
     println!(
         "discv4: ping to pong {ours:?}, recover and sign {limit:?}: ratio {ratio:.3} (required {REQUIRED})"
     );
-}
-
-fn time(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
-}
-
-fn quarter(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 4]
 }

@@ -4,11 +4,9 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    missing_docs,
-    unreachable_pub
+    missing_docs
 )] // a benchmark: it reads the clock, and a failure is to stop it
 
-#[allow(dead_code)] // what other benchmarks need
 mod common;
 
 use std::collections::BTreeMap;
@@ -19,15 +17,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Peer, cores, is_measured, print_load, quarter, restrict, socket, spent, spent_each};
+use common::{
+    Peer, cores, is_measured, peer, print_load, quarter, restrict, runtime, socket, spent,
+    spent_each, start,
+};
 use discv5::{ConfigBuilder, Discv5, ListenConfig};
 use enr::{CombinedKey, Enr};
 use tercet_discovery::v5::{Distances, Request, Response, V5Peer};
-use tercet_discovery::{Discovery, DiscoveryConfig};
 use tercet_enode::SecretKey;
 use tercet_machine::MachineRng;
-use tercet_nodedb::NodeDb;
-use tokio::runtime::Runtime;
 
 /// How many times as many we are to answer.
 const REQUIRED: f64 = 2.0;
@@ -59,11 +57,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(name: &'static str, addr: SocketAddr, key: &SecretKey) -> Self {
-        let node = V5Peer {
-            id: key.node_id(),
-            key: Some(key.public_key()),
-        };
+    fn new(name: &'static str, (addr, node): (SocketAddr, V5Peer)) -> Self {
         let sockets: Vec<UdpSocket> = (0..ASKERS).map(|_| socket()).collect();
         let mut askers = Vec::new();
         for (n, socket) in (1000..).zip(&sockets) {
@@ -201,15 +195,6 @@ impl Crowd {
     }
 }
 
-fn runtime(name: &str) -> Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name(name)
-        .enable_all()
-        .build()
-        .unwrap()
-}
-
 fn free_port() -> u16 {
     socket().local_addr().unwrap().port()
 }
@@ -226,22 +211,14 @@ async fn start_discv5(key: &SecretKey) -> (Discv5, SocketAddr) {
 }
 
 fn main() {
-    let (ours, theirs) = (runtime("tercet"), runtime("discv5"));
+    let (ours, theirs) = (runtime("tercet", 2), runtime("discv5", 2));
+    let (service, node) = start(&ours, 1);
     let mut rng = MachineRng::from_seed([1; 32]);
-    let keys = [(); 2].map(|()| SecretKey::generate(&mut rng));
-    let config = DiscoveryConfig::builder()
-        .listen((Ipv4Addr::LOCALHOST, 0).into())
-        .build()
-        .unwrap();
-    let start = Discovery::start(config, keys[0].clone(), NodeDb::memory().unwrap());
-    let service = ours.block_on(start).unwrap();
-    let (mut other, other_addr) = theirs.block_on(start_discv5(&keys[1]));
-    let addrs = [service.local_addr(), other_addr];
-    let nodes = [0, 1].map(|at| V5Peer {
-        id: keys[at].node_id(),
-        key: Some(keys[at].public_key()),
-    });
-    let (crowd, records) = Crowd::meet(&[(addrs[0], nodes[0]), (addrs[1], nodes[1])]);
+    // The first is the service's. With this second one its neighbour too knows sixteen of the crowd at the distances asked for.
+    let [_, key] = [(); 2].map(|()| SecretKey::generate(&mut rng));
+    let (mut other, other_addr) = theirs.block_on(start_discv5(&key));
+    let addrs = [(service.local_addr(), node), (other_addr, peer(&key))];
+    let (crowd, records) = Crowd::meet(&addrs);
     for record in records {
         // Those that have shaken hands may be there already.
         let _there = other.add_enr(record.parse().unwrap());
@@ -254,8 +231,8 @@ fn main() {
     });
 
     let mut servers = [
-        Server::new("tercet", addrs[0], &keys[0]),
-        Server::new("discv5", addrs[1], &keys[1]),
+        Server::new("tercet", addrs[0]),
+        Server::new("discv5", addrs[1]),
     ];
     for server in &mut servers {
         let requests = server.prepare();
@@ -317,7 +294,7 @@ fn compare(servers: &mut [Server; 2], set: &[usize]) -> [(f64, Duration); 2] {
 fn cost(name: &str, before: &BTreeMap<String, Duration>, count: usize) -> Duration {
     let each = spent_each(before, count);
     let of_service = |thread: &str| match name {
-        "tercet" => thread == name || thread == "discovery-verify",
+        "tercet" => thread == name || thread.starts_with("discovery-"),
         _ => thread == name,
     };
     each.iter()

@@ -8,11 +8,13 @@
     missing_docs
 )] // a benchmark: it reads the clock, and a failure is to stop it
 
+mod common;
+
 use std::hint::black_box;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use common::{is_measured, quarter, time};
 use criterion::Criterion;
 use secp256k1::ecdh::shared_secret_point;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -185,7 +187,7 @@ fn main() {
     criterion.final_summary();
 
     // Without this flag `cargo test` asks only whether the benchmark runs.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !is_measured() {
         return;
     }
     report();
@@ -244,15 +246,4 @@ fn report() {
         "discv5: handshake of both sides {ours:?}, {:.0} a second, its curve operations {limit:?}: ratio {ratio:.3} (required {REQUIRED})",
         1.0 / ours.as_secs_f64()
     );
-}
-
-fn time(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
-}
-
-fn quarter(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 4]
 }
