@@ -329,6 +329,8 @@ impl Driver {
                     RecordChange::Set { key, rlp } => self.stack.set_entry(now, key, rlp),
                     RecordChange::Remove { key } => self.stack.remove_entry(now, &key),
                     RecordChange::TcpPort(port) => self.stack.set_tcp_port(now, port),
+                    RecordChange::Advertised(address) => self.stack.set_advertised(now, address),
+                    RecordChange::Advertised6(address) => self.stack.set_advertised6(now, address),
                 };
                 // What is published is seen by whoever has its reply.
                 self.drain(state);

@@ -2,7 +2,7 @@
 //! read from what the driver publishes.
 #![allow(clippy::disallowed_methods)] // starts the driver task, and waits for its end in `shutdown`
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -354,6 +354,24 @@ impl Discovery {
     /// See [`EntryError`].
     pub async fn set_tcp_port(&self, port: u16) -> Result<bool, EntryError> {
         self.change(RecordChange::TcpPort(port)).await
+    }
+
+    /// Sets the IPv4 address and port others reach this node at, as a port mapping tells it; a port of 0 stands for the one listened
+    /// on. It stands whatever others say. `None` takes it back: the record names the address others see once it is found
+    /// reachable, or else the one listened on if that is not "any". `true` if that changed the record.
+    ///
+    /// # Errors
+    /// See [`EntryError`]: the address has to be one of a single host, and there has to be an IPv4 socket.
+    pub async fn set_advertised(&self, address: Option<SocketAddrV4>) -> Result<bool, EntryError> {
+        self.change(RecordChange::Advertised(address)).await
+    }
+
+    /// The same for IPv6. An IPv4 address in the form of an IPv6 one belongs to [`set_advertised`](Self::set_advertised).
+    ///
+    /// # Errors
+    /// See [`EntryError`].
+    pub async fn set_advertised6(&self, address: Option<SocketAddrV6>) -> Result<bool, EntryError> {
+        self.change(RecordChange::Advertised6(address)).await
     }
 
     /// An endless walk through the network, for whoever looks for peers.

@@ -39,7 +39,7 @@ const RESERVED: [&[u8]; 8] = [
     b"udp6",
 ];
 
-/// Why an entry is not taken. The record stays as it was.
+/// Why an entry or an address is not taken. The record stays as it was.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
@@ -49,6 +49,12 @@ pub enum EntryError {
     /// The record would not be one: longer than 300 bytes, or the value is not one RLP item.
     #[error("the record cannot hold the entry")]
     Record(#[source] RecordError),
+    /// Nobody can be reached at the address to be advertised.
+    #[error("{0} is no address of a single host in its family")]
+    AdvertisedIp(IpAddr),
+    /// There is no socket of the family of the address to be advertised.
+    #[error("{0} is of a family that is not listened on")]
+    AdvertisedFamily(IpAddr),
     /// Too many requests are under way; try again later.
     #[error("too many requests are under way")]
     Busy,
@@ -232,7 +238,14 @@ impl LocalNode {
         family: Family,
         address: Option<SocketAddr>,
     ) -> Result<bool, EntryError> {
-        let address = of_family(family, address);
+        if let Some(ip) = address.map(|address| address.ip()) {
+            if ip.is_unspecified() || ip.is_multicast() || of_family(family, address).is_none() {
+                return Err(EntryError::AdvertisedIp(ip));
+            }
+            if self.side_mut(family).listen.is_none() {
+                return Err(EntryError::AdvertisedFamily(ip));
+            }
+        }
         let before = std::mem::replace(&mut self.side_mut(family).manual, address);
         if self.wanted() == self.published {
             return Ok(false);

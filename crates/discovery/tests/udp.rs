@@ -8,7 +8,7 @@
 #![allow(clippy::disallowed_methods)] // tests spawn tasks and ask for randomness
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -124,6 +124,51 @@ async fn eight_nodes_that_know_the_first_all_find_each_other() {
     for node in &nodes {
         within(node.shutdown()).await;
     }
+}
+
+#[tokio::test]
+async fn a_port_mapping_says_where_the_node_is() {
+    let node = start(vec![]).await;
+    let bound = node.local_record();
+    let mut records = node.local_record_watch();
+    let mapped = "30.0.0.1:4000".parse().unwrap();
+    assert_eq!(within(node.set_advertised(Some(mapped))).await, Ok(true));
+    let record = records.borrow_and_update().clone();
+    assert_eq!(
+        (record.ip4(), record.udp4()),
+        (Some(*mapped.ip()), Some(4000))
+    );
+    assert!(record.seq() > bound.seq());
+    assert_eq!(within(node.set_advertised(Some(mapped))).await, Ok(false));
+    // Only the address is known: the port is the one listened on.
+    let of_host = "30.0.0.1:0".parse().unwrap();
+    assert_eq!(within(node.set_advertised(Some(of_host))).await, Ok(true));
+    assert_eq!(node.local_record().udp4(), Some(node.local_addr().port()));
+    // The mapping is gone.
+    assert_eq!(within(node.set_advertised(None)).await, Ok(true));
+    assert_eq!(node.local_record().endpoint(), bound.endpoint());
+    assert_eq!(within(node.set_advertised(None)).await, Ok(false));
+    within(node.shutdown()).await;
+    assert_eq!(node.set_advertised(None).await, Err(EntryError::Closed));
+}
+
+#[tokio::test]
+async fn what_nobody_can_reach_is_not_advertised() {
+    let node = start(vec![]).await;
+    let before = node.local_record();
+    for nobody in ["0.0.0.0:1", "224.0.0.1:1"] {
+        let address: SocketAddrV4 = nobody.parse().unwrap();
+        let refused = Err(EntryError::AdvertisedIp((*address.ip()).into()));
+        assert_eq!(within(node.set_advertised(Some(address))).await, refused);
+    }
+    let mapped: SocketAddrV6 = "[::ffff:30.0.0.1]:1".parse().unwrap();
+    let refused = Err(EntryError::AdvertisedIp((*mapped.ip()).into()));
+    assert_eq!(within(node.set_advertised6(Some(mapped))).await, refused);
+    let six: SocketAddrV6 = "[2a00::1]:1".parse().unwrap();
+    let refused = Err(EntryError::AdvertisedFamily((*six.ip()).into()));
+    assert_eq!(within(node.set_advertised6(Some(six))).await, refused);
+    assert_eq!(node.local_record(), before);
+    within(node.shutdown()).await;
 }
 
 #[tokio::test]

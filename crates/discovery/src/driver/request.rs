@@ -1,6 +1,7 @@
 //! What a handle asks of the driver.
 
 use std::fmt;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub(crate) enum RecordChange {
     Set { key: Vec<u8>, rlp: Bytes },
     Remove { key: Vec<u8> },
     TcpPort(u16),
+    Advertised(Option<SocketAddrV4>),
+    Advertised6(Option<SocketAddrV6>),
 }
 
 /// A request and where its result goes.

@@ -1,7 +1,7 @@
 //! This node's own record: what its owner sets, what others bring about by saying where they see it and by coming there, and
 //! who has to know of a new one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use bytes::Bytes;
 use tercet_enode::{NodeRecord, SecretKey};
@@ -67,15 +67,32 @@ impl NodeStack {
         self.after_change(now, changed)
     }
 
-    /// Sets the address to advertise in the family of `address`, whatever others say; a port of 0 stands for the one listened
-    /// on. `true` if that changed the record.
+    /// Sets the IPv4 address to advertise, whatever others say; a port of 0 stands for the one listened on. `None`: what others see
+    /// counts again. `true` if that changed the record.
     ///
     /// # Errors
     /// See [`EntryError`].
-    pub fn advertise(&mut self, now: Now, address: SocketAddr) -> Result<bool, EntryError> {
-        let changed = self
-            .local
-            .set_manual(Family::of(address.ip()), Some(address));
+    pub fn set_advertised(
+        &mut self,
+        now: Now,
+        address: Option<SocketAddrV4>,
+    ) -> Result<bool, EntryError> {
+        let address = address.map(SocketAddr::V4);
+        let changed = self.local.set_manual(Family::V4, address);
+        self.after_change(now, changed)
+    }
+
+    /// The same for IPv6.
+    ///
+    /// # Errors
+    /// See [`EntryError`].
+    pub fn set_advertised6(
+        &mut self,
+        now: Now,
+        address: Option<SocketAddrV6>,
+    ) -> Result<bool, EntryError> {
+        let address = address.map(SocketAddr::V6);
+        let changed = self.local.set_manual(Family::V6, address);
         self.after_change(now, changed)
     }
 

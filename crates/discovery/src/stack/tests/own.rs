@@ -118,9 +118,12 @@ fn an_address_given_by_hand_stands_whatever_others_see() {
     assert!(net.heard(0).records.is_empty());
     // A mapping that has changed says another.
     let now = net.now;
-    let moved: SocketAddr = "30.0.0.2:4".parse().unwrap();
-    assert_eq!(net.stack_mut(0).advertise(now, moved), Ok(true));
-    assert_eq!(published(&net), Some(moved));
+    let moved = Some("30.0.0.2:4".parse().unwrap());
+    assert_eq!(net.stack_mut(0).set_advertised(now, moved), Ok(true));
+    assert_eq!(published(&net), moved.map(SocketAddr::V4));
+    // Without one, what others see counts; they have said so all the time, and visited.
+    assert_eq!(net.stack_mut(0).set_advertised(now, None), Ok(true));
+    assert_eq!(published(&net), Some(address(0)));
 }
 
 #[test]
