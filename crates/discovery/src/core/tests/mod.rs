@@ -1,14 +1,17 @@
 //! The machine played at message level: a small network in virtual time, and single machines whose every
 //! output is looked at.
 
+mod answers;
 mod bounds;
 mod guest;
 mod homeless;
 mod late;
 mod mixed;
 mod network;
+mod refreshes;
 mod rules;
 mod second;
+mod tabled;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

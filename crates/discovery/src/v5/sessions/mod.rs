@@ -11,9 +11,11 @@
 
 mod challenges;
 mod counters;
+mod handshake;
 mod job;
 mod outbox;
 mod proof;
+mod send;
 #[cfg(test)]
 mod tests;
 
@@ -21,27 +23,23 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use rand::RngExt;
-use tercet_enode::{NodeId, NodeRecord, PublicKey, SecretKey};
+use tercet_enode::{NodeId, NodeRecord, SecretKey};
 use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now};
 
 use self::challenges::Challenges;
 pub use self::challenges::{CHALLENGE_LIFETIME, MAX_CHALLENGES, MAX_SUBNET_CHALLENGES, MAX_TRIES};
 pub use self::counters::{SessionCounters, SessionDrop};
-use self::job::{Answered, Checked, Outcome, Work};
 pub use self::job::{HandshakeJob, HandshakeResult};
-use self::outbox::{Answer, Attempt, Named, Outboxes, State};
+use self::job::{Outcome, Work};
+use self::outbox::Outboxes;
 pub use self::outbox::{
     MAX_NODE_REQUESTS as MAX_NODE_QUEUED, MAX_REQUESTS as MAX_QUEUED, REQUEST_LIFETIME,
 };
-use super::codec::{MAX_MESSAGE, MessageError};
-use super::message::{Message, Request, RequestId, WireMessage};
-use super::packet::{
-    CHALLENGE_DATA, Draft, Handshake, Kind, MAX_PACKET, Mask, ORDINARY_OVERHEAD, Packet, WhoAreYou,
-    handshake_len, read, unmask,
-};
-use super::session::{Begun, KeySet, Read, Session, put_random};
-use super::session_io::{Nonce, SessionInput, SessionOutput, V5Peer};
+use super::codec::MessageError;
+use super::message::{Message, WireMessage};
+use super::packet::{Handshake, Kind, Mask, Packet, WhoAreYou, read, unmask};
+use super::session::{Read, Session};
+use super::session_io::{Nonce, SessionInput, SessionOutput};
 
 /// Sessions kept unless configured otherwise; the least recently used goes. Several times what a table holds (17 buckets of
 /// 16), so that a lookup's strangers do not push out its neighbours. A session takes 1.0 KB, and 0.7 KB more while former keys
@@ -277,179 +275,6 @@ impl Sessions {
         Ok(())
     }
 
-    fn handle_challenge(
-        &mut self,
-        now: MonoTime,
-        peer: PeerKey,
-        nonce: Nonce,
-        known: Option<NodeRecord>,
-    ) -> Result<(), SessionDrop> {
-        if let Some(challenge) = self.challenges.get(now, &peer) {
-            let data = challenge.data;
-            self.counters.repeated += 1;
-            self.send_challenge(peer, &data);
-            return Ok(());
-        }
-        if !self.challenges.has_room(peer.addr.ip()) {
-            return Err(SessionDrop::SubnetFull);
-        }
-        let known = known.filter(|record| record.id() == peer.id);
-        let kind = Kind::WhoAreYou(WhoAreYou {
-            id_nonce: self.rng.random(),
-            enr_seq: known.as_ref().map_or(0, NodeRecord::seq),
-        });
-        let draft = Draft::with_capacity(CHALLENGE_DATA, &self.rng.random(), nonce, &kind);
-        // Always that long: it is the head of a WHOAREYOU.
-        let Ok(data) = draft.head().try_into() else {
-            return Err(SessionDrop::BadHeader);
-        };
-        let order = self.next_order();
-        if self.challenges.insert(now, peer, data, known, order) {
-            self.counters.count(SessionDrop::Evicted);
-        }
-        self.counters.challenges += 1;
-        self.send_challenge(peer, &data);
-        Ok(())
-    }
-
-    /// Masks the challenge, to the same bytes each time.
-    fn send_challenge(&mut self, peer: PeerKey, data: &[u8; CHALLENGE_DATA]) {
-        let datagram = Draft::from_head(data).mask(&Mask::new(&peer.id));
-        self.send(peer.addr, datagram);
-    }
-
-    fn on_whoareyou(
-        &mut self,
-        now: MonoTime,
-        from: SocketAddr,
-        nonce: Nonce,
-        challenge: [u8; CHALLENGE_DATA],
-        enr_seq: u64,
-    ) -> Result<Option<HandshakeJob>, SessionDrop> {
-        let (peer, key) = match self.outboxes.named(now, nonce, from, &challenge)? {
-            Named::Begin(peer, key) => (peer, key),
-            Named::Repeat(peer, datagram) => {
-                self.send(peer.addr, datagram);
-                self.flush(now, peer);
-                return Ok(None);
-            }
-        };
-        let known = || self.sessions.peek(&peer).map(|session| session.key);
-        let Some(key) = key.or_else(known) else {
-            self.outboxes.abandon(now, &peer);
-            return Err(SessionDrop::NoKey);
-        };
-        let work = Work::Answer {
-            key,
-            enr_seq,
-            seed: self.rng.random(),
-        };
-        Ok(Some(HandshakeJob {
-            peer,
-            local: self.key.clone(),
-            challenge,
-            work,
-        }))
-    }
-
-    /// The other side's handshake holds.
-    fn on_checked(
-        &mut self,
-        now: MonoTime,
-        peer: PeerKey,
-        challenge: &[u8; CHALLENGE_DATA],
-        checked: Checked,
-    ) -> Result<(), SessionDrop> {
-        let challenged = self.challenges.met(now, &peer, challenge);
-        let challenged = challenged.ok_or(SessionDrop::Superseded)?;
-        let begun = Begun::There { challenged };
-        self.install(now, peer, checked.record.public_key(), checked.keys, begun);
-        self.counters.inbound += 1;
-        self.established(peer, Some(checked.record), true);
-        self.outboxes.abandon(now, &peer);
-        let understood = self.on_message(now, peer, checked.message);
-        self.flush(now, peer);
-        understood
-    }
-
-    /// The answer to a WHOAREYOU is ready.
-    fn on_answered(
-        &mut self,
-        now: MonoTime,
-        peer: PeerKey,
-        challenge: &[u8; CHALLENGE_DATA],
-        answered: Answered,
-    ) -> Result<(), SessionDrop> {
-        let own = if answered.enr_seq < self.record.seq() {
-            self.record.raw().clone()
-        } else {
-            Bytes::new()
-        };
-        let outbox = self
-            .outboxes
-            .get(now, &peer)
-            .ok_or(SessionDrop::Superseded)?;
-        let Attempt::Answering(nonce) = outbox.attempt else {
-            return Err(SessionDrop::Superseded);
-        };
-        let room = MAX_PACKET - handshake_len(own.len(), 0);
-        let plaintext = outbox.carry(room);
-        self.install(now, peer, answered.key, answered.keys, Begun::Here);
-        // A TALKREQ may be too long to go beside a record: a ping of our own takes its place, whose pong nobody waits for.
-        let plaintext = plaintext.unwrap_or_else(|| self.filler());
-        let handshake = Handshake {
-            src: self.key.node_id(),
-            signature: answered.signature,
-            ephemeral: answered.ephemeral,
-            record: &own,
-        };
-        let kind = Kind::Handshake(handshake);
-        let datagram = self
-            .seal(&peer, &kind, &plaintext)
-            .map(|(_, datagram)| datagram)?;
-        if let Some(outbox) = self.outboxes.get(now, &peer) {
-            outbox.attempt = Attempt::Answered(Answer {
-                nonce,
-                challenge: *challenge,
-                datagram: datagram.clone(),
-                sent: now,
-                repeats: 0,
-            });
-        }
-        self.counters.sent += 1;
-        self.send(peer.addr, datagram);
-        self.flush(now, peer);
-        Ok(())
-    }
-
-    fn filler(&mut self) -> Bytes {
-        let id = self.rng.random::<u64>().to_be_bytes();
-        let enr_seq = self.record.seq();
-        let ping: Message = Message::Request(
-            RequestId::new(&id).unwrap_or_default(),
-            Request::Ping { enr_seq },
-        );
-        encode(&ping)
-    }
-
-    fn install(
-        &mut self,
-        now: MonoTime,
-        peer: PeerKey,
-        key: PublicKey,
-        keys: KeySet,
-        begun: Begun,
-    ) {
-        let order = self.next_order();
-        match self.sessions.get_mut(&peer) {
-            Some(session) => session.replace(now, order, keys, begun),
-            None => {
-                let session = Session::new(order, &self.key.node_id(), &peer.id, key, keys);
-                self.sessions.insert(peer, session);
-            }
-        }
-    }
-
     fn next_order(&mut self) -> u64 {
         self.order += 1;
         self.order
@@ -480,125 +305,6 @@ impl Sessions {
         self.out
             .push_back(SessionOutput::Message { from, id, message });
         Ok(())
-    }
-
-    fn handle_send(
-        &mut self,
-        now: MonoTime,
-        to: SocketAddr,
-        peer: V5Peer,
-        message: &Message,
-    ) -> Result<(), SessionDrop> {
-        let key = self.peer(peer.id, to)?;
-        if message.encoded_len() > MAX_MESSAGE {
-            return Err(SessionDrop::TooLong);
-        }
-        match message {
-            Message::Response(..) => self.send_response(now, &key, message),
-            Message::Request(id, _) => {
-                let plaintext = encode(message);
-                self.send_request(now, key, peer.key, *id, plaintext)
-            }
-        }
-    }
-
-    fn send_response(
-        &mut self,
-        now: MonoTime,
-        peer: &PeerKey,
-        message: &Message,
-    ) -> Result<(), SessionDrop> {
-        let src = self.key.node_id();
-        let session = self.sessions.get_mut(peer).ok_or(SessionDrop::NoSession)?;
-        let (mask, keys) = session.answering(now);
-        let iv = self.rng.random();
-        let (nonce, cipher) = keys.next(&mut self.rng).ok_or(SessionDrop::WornOut)?;
-        let len = ORDINARY_OVERHEAD + message.encoded_len();
-        let mut draft = Draft::with_capacity(len, &iv, nonce, &Kind::Ordinary { src });
-        message.encode(draft.message());
-        let datagram = draft.seal(mask, cipher);
-        self.counters.sent += 1;
-        self.send(peer.addr, datagram);
-        Ok(())
-    }
-
-    fn send_request(
-        &mut self,
-        now: MonoTime,
-        peer: PeerKey,
-        key: Option<PublicKey>,
-        id: RequestId,
-        plaintext: Bytes,
-    ) -> Result<(), SessionDrop> {
-        let session = self.sessions.peek(&peer);
-        if session.is_some_and(|session| !session.is_worn()) {
-            let nonce = self.send_plaintext(&peer, &plaintext)?;
-            // Where there is no room to remember it, it is sent all the same.
-            let sent = (id, plaintext, State::Sent(nonce));
-            let _ = self.outboxes.push(now, peer, key, sent);
-            return Ok(());
-        }
-        let key = key.or(session.map(|session| session.key));
-        let key = Some(key.ok_or(SessionDrop::NoKey)?);
-        let waiting = (id, plaintext, State::Waiting);
-        self.outboxes.push(now, peer, key, waiting)?;
-        self.begin(now, peer);
-        Ok(())
-    }
-
-    /// Sends a packet nobody can read, unless a handshake is on its way: its answer is a WHOAREYOU.
-    fn begin(&mut self, now: MonoTime, peer: PeerKey) {
-        let attempt = self.outboxes.get(now, &peer).map(|outbox| &outbox.attempt);
-        if !matches!(attempt, Some(Attempt::None | Attempt::Answered(_))) {
-            return;
-        }
-        self.outboxes.abandon(now, &peer);
-        let nonce = Nonce::new(self.rng.random());
-        let src = self.key.node_id();
-        let iv = self.rng.random();
-        let mut draft =
-            Draft::with_capacity(2 * ORDINARY_OVERHEAD, &iv, nonce, &Kind::Ordinary { src });
-        put_random(draft.message(), &mut self.rng);
-        let datagram = draft.mask(&Mask::new(&peer.id));
-        self.outboxes.asked(now, &peer, nonce);
-        self.send(peer.addr, datagram);
-    }
-
-    /// Sends what waits for the session that is now there.
-    fn flush(&mut self, now: MonoTime, peer: PeerKey) {
-        for plaintext in self.outboxes.waiting(now, &peer) {
-            if let Err(reason) = self.send_plaintext(&peer, &plaintext) {
-                self.counters.count(reason);
-            }
-        }
-    }
-
-    fn send_plaintext(&mut self, peer: &PeerKey, plaintext: &[u8]) -> Result<Nonce, SessionDrop> {
-        let src = self.key.node_id();
-        let (nonce, datagram) = self.seal(peer, &Kind::Ordinary { src }, plaintext)?;
-        self.counters.sent += 1;
-        self.send(peer.addr, datagram);
-        Ok(nonce)
-    }
-
-    fn seal(
-        &mut self,
-        peer: &PeerKey,
-        kind: &Kind<'_>,
-        plaintext: &[u8],
-    ) -> Result<(Nonce, Bytes), SessionDrop> {
-        let session = self.sessions.get_mut(peer).ok_or(SessionDrop::NoSession)?;
-        let (mask, keys) = session.current();
-        let iv = self.rng.random();
-        let (nonce, cipher) = keys.next(&mut self.rng).ok_or(SessionDrop::WornOut)?;
-        let record = match kind {
-            Kind::Handshake(handshake) => handshake.record.len(),
-            Kind::Ordinary { .. } | Kind::WhoAreYou(_) => 0,
-        };
-        let len = handshake_len(record, plaintext.len());
-        let mut draft = Draft::with_capacity(len, &iv, nonce, kind);
-        draft.message().extend_from_slice(plaintext);
-        Ok((nonce, draft.seal(mask, cipher)))
     }
 
     fn send(&mut self, to: SocketAddr, datagram: Bytes) {
@@ -666,10 +372,4 @@ impl Machine for Sessions {
     fn poll(&mut self) -> Option<SessionOutput> {
         self.out.pop_front()
     }
-}
-
-fn encode(message: &Message) -> Bytes {
-    let mut plaintext = BytesMut::with_capacity(message.encoded_len());
-    message.encode(&mut plaintext);
-    plaintext.freeze()
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tercet_machine::check::{Limits, Step, contract};
 
 use super::*;
+use crate::v5::session::KeySet;
 
 /// A packet nobody can read, from a node that need not exist.
 fn stranger(to: &NodeId, n: u64) -> BytesMut {

@@ -4,11 +4,16 @@ mod bounds;
 mod crossing;
 mod rules;
 
-use super::*;
-use crate::v5::message::{Distances, Response};
-use proptest::prelude::Strategy;
 use std::time::Duration;
+
+use proptest::prelude::Strategy;
 use tercet_machine::check::START;
+
+use super::*;
+use crate::v5::codec::MAX_MESSAGE;
+use crate::v5::message::{Distances, Request, RequestId, Response};
+use crate::v5::packet::{CHALLENGE_DATA, Draft, MAX_PACKET, handshake_len};
+use crate::v5::session_io::V5Peer;
 
 /// A machine at an address, and what came out of it.
 struct Node {
