@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use common::{is_measured, quarter, time};
+use common::{NOW, is_measured, quarter, time};
 use criterion::Criterion;
 use secp256k1::ecdsa::RecoverableSignature;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -21,15 +21,11 @@ use tercet_discovery::v4::codec::{self, UnverifiedPacket};
 use tercet_discovery::v4::{Message, Ping, Pong, WireEndpoint};
 use tercet_discovery::{CoreConfig, CoreInput, CoreOutput, DiscoveryCore};
 use tercet_enode::{NodeRecord, SecretKey};
-use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
+use tercet_machine::{Machine, MachineRng};
 
 /// The limit's time must be at least this part of ours.
 const REQUIRED: f64 = 0.85;
 const ROUNDS: usize = 3000;
-const NOW: Now = Now {
-    mono: MonoTime::ZERO,
-    unix: UnixTime::from_secs(1_700_000_000),
-};
 
 struct Node {
     key: SecretKey,

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use common::{is_measured, quarter, time};
+use common::{NOW, is_measured, quarter, time};
 use criterion::Criterion;
 use secp256k1::ecdh::shared_secret_point;
 use secp256k1::{Message as Digest, SECP256K1};
@@ -23,15 +23,11 @@ use tercet_discovery::v5::{
     SessionsConfig, V5Peer, pack_nodes,
 };
 use tercet_enode::{NodeRecord, SecretKey};
-use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
+use tercet_machine::{Machine, MachineRng};
 
 /// The curve's time must be at least this part of ours.
 const REQUIRED: f64 = 0.85;
 const ROUNDS: usize = 2000;
-const NOW: Now = Now {
-    mono: MonoTime::ZERO,
-    unix: UnixTime::from_secs(1_700_000_000),
-};
 
 struct Side {
     key: SecretKey,

@@ -15,9 +15,15 @@ use tercet_discovery::v5::{
 };
 use tercet_discovery::{Discovery, DiscoveryConfig};
 use tercet_enode::{NodeId, NodeRecord, SecretKey};
-use tercet_machine::{Clock, Machine, MachineRng};
+use tercet_machine::{Clock, Machine, MachineRng, MonoTime, Now, UnixTime};
 use tercet_nodedb::NodeDb;
 use tokio::runtime::Runtime;
+
+/// When machines are that are measured without a clock.
+pub const NOW: Now = Now {
+    mono: MonoTime::ZERO,
+    unix: UnixTime::from_secs(1_700_000_000),
+};
 
 /// An answer that takes longer is lost, and the measurement with it.
 const LOST: Duration = Duration::from_secs(5);
