@@ -24,6 +24,16 @@ impl Packet for Vec<u8> {
     }
 }
 
+impl<P: Packet> Packet for Box<P> {
+    fn size(&self) -> usize {
+        self.as_ref().size()
+    }
+
+    fn trace<H: Hasher>(&self, hasher: &mut H) {
+        self.as_ref().trace(hasher);
+    }
+}
+
 /// A byte stream; the same at both its ends, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub(crate) u64);

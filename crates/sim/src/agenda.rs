@@ -49,10 +49,11 @@ impl<T> Agenda<T> {
         self.heap.peek().map(|Reverse(key)| key.at)
     }
 
-    pub(crate) fn pop(&mut self) -> Option<(MonoTime, T)> {
+    /// The next thing, with its time and its place in the order of those at the same time.
+    pub(crate) fn pop(&mut self) -> Option<(MonoTime, u64, T)> {
         let Reverse(key) = self.heap.pop()?;
         self.free.push(key.slot);
         let what = self.slots.get_mut(key.slot)?.take()?;
-        Some((key.at, what))
+        Some((key.at, key.sequence, what))
     }
 }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
+use tercet_machine::MonoTime;
+
 use crate::adapter::{Adapter, Event, Packet};
 use crate::error::SimError;
-use crate::simulation::{NodeKey, Simulation};
+use crate::simulation::{NodeKey, Pending, Simulation};
 use crate::world::{Place, Unreachable};
 
 /// A datagram under way.
@@ -54,10 +56,10 @@ impl<A: Adapter> Simulation<A> {
         if link.duplicates(&mut self.rng) {
             self.counts.duplicated += 1;
             let at = now + link.delay(position, &mut self.rng);
-            self.schedule_datagram(at, flight.clone());
+            self.schedule(at, Pending::Datagram(flight.clone()));
         }
         let at = now + link.delay(position, &mut self.rng);
-        self.schedule_datagram(at, flight);
+        self.schedule(at, Pending::Datagram(flight));
     }
 
     pub(crate) fn send_spoofed(&mut self, from: SocketAddr, to: SocketAddr, packet: A::Packet) {
@@ -75,11 +77,23 @@ impl<A: Adapter> Simulation<A> {
                 to,
                 packet,
             };
-            self.schedule_datagram(at, flight);
+            self.schedule(at, Pending::Datagram(flight));
         }
     }
 
     pub(crate) fn on_datagram(&mut self, flight: Flight<A::Packet>) -> Result<(), SimError> {
+        match self.arrive(self.now.mono, flight) {
+            Some((node, event)) => self.dispatch(node, event),
+            None => Ok(()),
+        }
+    }
+
+    /// Who receives a datagram at its arrival, and what; `None`, and counted, if nobody does.
+    pub(crate) fn arrive(
+        &mut self,
+        now: MonoTime,
+        flight: Flight<A::Packet>,
+    ) -> Option<(NodeKey, Event<A::Packet>)> {
         let Flight {
             sender,
             place,
@@ -87,7 +101,7 @@ impl<A: Adapter> Simulation<A> {
             to,
             packet,
         } = flight;
-        match self.world.arrive(self.now.mono, place, from, to) {
+        match self.world.arrive(now, place, from, to) {
             Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
             Err(Unreachable::Filtered) => self.counts.filtered += 1,
             Ok(node) if sender.is_some_and(|sender| self.world.parted(sender, node)) => {
@@ -95,11 +109,9 @@ impl<A: Adapter> Simulation<A> {
             }
             Ok(node) => {
                 self.counts.delivered += 1;
-                self.trace.record((self.now.mono.as_nanos(), from, node));
-                packet.trace(self.trace.hasher());
-                self.dispatch(node, Event::Datagram { from, packet })?;
+                return Some((node, Event::Datagram { from, packet }));
             }
         }
-        Ok(())
+        None
     }
 }

@@ -38,6 +38,12 @@ pub enum SimError {
         /// The deadline afterwards.
         deadline: MonoTime,
     },
+    /// A stream was opened where only datagrams travel.
+    #[error("{node:?} opened a stream in a run on several threads")]
+    Stream {
+        /// The node.
+        node: NodeKey,
+    },
     /// A machine and its adapter kept each other busy without time passing.
     #[error("{node:?} put out more than {limit} outputs at one moment")]
     Runaway {

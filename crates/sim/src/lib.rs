@@ -1,6 +1,6 @@
 //! A network of state machines in virtual time: links with latency, loss, duplication, reordering and an MTU, NATs, partitions,
-//! churn and byte streams, on one thread, from one seed. Anything that implements [`tercet_machine::Machine`] runs in it as it
-//! does under a socket.
+//! churn and byte streams, from one seed, on one thread or, for datagrams, on several with the same result. Anything that
+//! implements [`tercet_machine::Machine`] runs in it as it does under a socket.
 //!
 //! An [`Adapter`] stands between a machine and the network. This one plays ping-pong:
 //!
@@ -61,10 +61,12 @@ mod datagrams;
 mod error;
 mod link;
 mod nat;
+mod node;
 mod simulation;
 mod stream;
 mod streams;
 mod trace;
+mod windows;
 mod world;
 
 pub use adapter::{Actions, Adapter, Event, Packet, StreamId};

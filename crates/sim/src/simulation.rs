@@ -1,20 +1,22 @@
-//! The simulation: one heap of events, one generator, one thread. Time jumps to the next event.
+//! The simulation: one heap of events, one generator. Time jumps to the next event. Several threads at once are `windows`'
+//! business.
 //!
 //! Everything that happens has a place in the heap by `(time, sequence)`, so a run follows from its seed and the scenario's
-//! calls alone. Each delivery goes into a hash; a scenario that is run twice must end with the same.
+//! calls alone. Each delivery goes into a hash of its node's; a scenario that is run twice must end with the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tercet_machine::{Machine, MachineRng, MonoTime, Now, UnixTime};
+use tercet_machine::{MachineRng, MonoTime, Now, UnixTime};
 
-use crate::adapter::{Action, Actions, Adapter, Event, InputOf, StreamId};
+use crate::adapter::{Action, Adapter, Event, InputOf, StreamId};
 use crate::agenda::Agenda;
 use crate::datagrams::Flight;
 use crate::error::SimError;
 use crate::link::LinkProfile;
 use crate::nat::NatKind;
+use crate::node::{Node, Traffic};
 use crate::stream::Stream;
 use crate::streams::Due;
 use crate::trace::{Trace, TraceHash};
@@ -63,25 +65,15 @@ pub struct Counts {
 /// Civil time at the start of every run, 2023-11-14.
 pub const START: UnixTime = UnixTime::from_secs(1_700_000_000);
 /// Both clocks at a moment of the run.
-fn time(mono: MonoTime) -> Now {
+pub(crate) fn time(mono: MonoTime) -> Now {
     Now {
         mono,
         unix: START + (mono - MonoTime::ZERO),
     }
 }
 
-/// Outputs of one node at one moment.
-const MAX_OUTPUTS: usize = 1_000_000;
-
-pub(crate) struct Node<A: Adapter> {
-    adapter: A,
-    machine: A::Machine,
-    /// The wake-up in the heap that counts; others are stale.
-    wake_at: Option<MonoTime>,
-}
-
 /// What waits for its time.
-enum Pending<P> {
+pub(crate) enum Pending<P> {
     Wake(NodeKey),
     Datagram(Flight<P>),
     Stream(Due),
@@ -91,7 +83,7 @@ enum Pending<P> {
 pub struct Simulation<A: Adapter> {
     seed: u64,
     pub(crate) now: Now,
-    agenda: Agenda<Pending<A::Packet>>,
+    pub(crate) agenda: Agenda<Pending<A::Packet>>,
     pub(crate) rng: MachineRng,
     pub(crate) trace: Trace,
     pub(crate) world: World,
@@ -100,6 +92,10 @@ pub struct Simulation<A: Adapter> {
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     pub(crate) counts: Counts,
+    /// What a node does at a moment. Kept for its memory.
+    traffic: Traffic<A>,
+    /// Where each node's part of a window is, while one is dealt out. Kept for its memory.
+    pub(crate) part_of: Vec<Option<usize>>,
 }
 
 impl<A: Adapter> Simulation<A> {
@@ -125,6 +121,8 @@ impl<A: Adapter> Simulation<A> {
             streams: BTreeMap::new(),
             next_stream: 0,
             counts: Counts::default(),
+            traffic: Vec::new(),
+            part_of: Vec::new(),
         }
     }
 
@@ -148,7 +146,11 @@ impl<A: Adapter> Simulation<A> {
     /// The hash over all deliveries so far.
     #[must_use]
     pub fn trace_hash(&self) -> TraceHash {
-        self.trace.hash()
+        let mut trace = self.trace.clone();
+        for node in self.nodes.iter().flatten() {
+            trace.record((node.key, node.trace.hash()));
+        }
+        trace.hash()
     }
 
     /// What happened so far.
@@ -185,11 +187,8 @@ impl<A: Adapter> Simulation<A> {
             return Err(SimError::AddressInUse { addr: place.addr });
         }
         self.trace.record(("add", self.now.mono.as_nanos(), node));
-        self.nodes.push(Some(Box::new(Node {
-            adapter,
-            machine,
-            wake_at: None,
-        })));
+        self.nodes
+            .push(Some(Box::new(Node::new(node, adapter, machine))));
         self.pump(node, None)?;
         Ok(node)
     }
@@ -197,8 +196,9 @@ impl<A: Adapter> Simulation<A> {
     /// Takes a node out, as a killed process: datagrams to it find nobody, its streams are closed by its system.
     pub fn remove_node(&mut self, node: NodeKey) -> Option<(A, A::Machine)> {
         let removed = self.nodes.get_mut(node.index())?.take()?;
+        let heard = removed.trace.hash();
         self.trace
-            .record(("remove", self.now.mono.as_nanos(), node));
+            .record(("remove", self.now.mono.as_nanos(), node, heard));
         self.close_streams_of(node);
         self.world.remove(node);
         Some((removed.adapter, removed.machine))
@@ -277,12 +277,12 @@ impl<A: Adapter> Simulation<A> {
     /// # Errors
     /// What a machine did wrong.
     pub fn step(&mut self) -> Result<bool, SimError> {
-        let Some((at, what)) = self.agenda.pop() else {
+        let Some((at, _, what)) = self.agenda.pop() else {
             return Ok(false);
         };
         self.now = time(at);
         match what {
-            Pending::Wake(node) => self.on_wake(node, at)?,
+            Pending::Wake(node) => self.on_wake(node)?,
             Pending::Datagram(flight) => self.on_datagram(flight)?,
             Pending::Stream(due) => self.on_stream(due)?,
         }
@@ -328,41 +328,20 @@ impl<A: Adapter> Simulation<A> {
         self.nodes.get_mut(key.index())?.as_deref_mut()
     }
 
-    pub(crate) fn schedule_datagram(&mut self, at: MonoTime, flight: Flight<A::Packet>) {
-        self.agenda.push(at, Pending::Datagram(flight));
+    pub(crate) fn schedule(&mut self, at: MonoTime, what: Pending<A::Packet>) {
+        self.agenda.push(at, what);
     }
 
-    pub(crate) fn schedule_stream(&mut self, at: MonoTime, due: Due) {
-        self.agenda.push(at, Pending::Stream(due));
-    }
-
-    fn on_wake(&mut self, key: NodeKey, at: MonoTime) -> Result<(), SimError> {
+    fn on_wake(&mut self, key: NodeKey) -> Result<(), SimError> {
         let now = self.now;
-        let Some(node) = self
-            .nodes
-            .get_mut(key.index())
-            .and_then(Option::as_mut)
-            .filter(|node| node.wake_at == Some(at))
-        else {
-            return Ok(());
-        };
-        node.wake_at = None;
-        if node
-            .machine
-            .deadline()
-            .is_some_and(|deadline| deadline <= now.mono)
-        {
-            self.counts.timeouts += 1;
-            node.machine.handle_timeout(now);
-            if let Some(deadline) = node.machine.deadline().filter(|at| *at <= now.mono) {
-                return Err(SimError::StaleDeadline {
-                    node: key,
-                    now: now.mono,
-                    deadline,
-                });
+        let woken = self.node_mut(key).map(|node| node.wake(now)).transpose()?;
+        match woken.flatten() {
+            Some(was_due) => {
+                self.counts.timeouts += u64::from(was_due);
+                self.pump(key, None)
             }
+            None => Ok(()),
         }
-        self.pump(key, None)
     }
 
     /// Brings an event to a node.
@@ -382,56 +361,47 @@ impl<A: Adapter> Simulation<A> {
         event: Event<A::Packet>,
     ) -> Option<InputOf<A>> {
         let now = self.now;
-        self.node_mut(key)
-            .and_then(|node| node.adapter.deliver(now, event))
+        self.node_mut(key).and_then(|node| node.receive(now, event))
     }
 
     /// Hands over an input, if there is one, does all that comes out of it, and sets the wake-up.
     pub(crate) fn pump(&mut self, key: NodeKey, input: Option<InputOf<A>>) -> Result<(), SimError> {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(key.index()).and_then(Option::as_mut) else {
+        let mut traffic = std::mem::take(&mut self.traffic);
+        let mut next_stream = self.next_stream;
+        let Some(node) = self.node_mut(key) else {
             return Ok(());
         };
-        let mut actions = Actions {
-            list: Vec::new(),
-            next_stream: self.next_stream,
-        };
-        let mut traffic = Vec::new();
-        let mut inputs = VecDeque::from_iter(input);
-        let mut outputs = 0;
-        loop {
-            if let Some(input) = inputs.pop_front() {
-                node.machine.handle(now, input);
-            }
-            while let Some(output) = node.machine.poll() {
-                outputs += 1;
-                if outputs > MAX_OUTPUTS {
-                    return Err(SimError::Runaway {
-                        node: key,
-                        limit: MAX_OUTPUTS,
-                    });
-                }
-                node.adapter.act(now, output, &mut actions);
-                for action in actions.list.drain(..) {
-                    match action {
-                        Action::Input(input) => inputs.push_back(input),
-                        action => traffic.push(action),
-                    }
-                }
-            }
-            if inputs.is_empty() {
-                break;
-            }
-        }
-        self.next_stream = actions.next_stream;
-        for action in traffic {
+        let pumped = node.pump(now, input, &mut next_stream, &mut traffic);
+        let wake = node.arm(now.mono);
+        self.next_stream = next_stream;
+        pumped?;
+        for action in traffic.drain(..) {
             self.perform(key, action);
         }
-        self.arm(key);
+        self.traffic = traffic;
+        if let Some(at) = wake {
+            self.schedule(at, Pending::Wake(key));
+        }
         Ok(())
     }
 
-    fn perform(&mut self, node: NodeKey, action: Action<A::Packet, InputOf<A>>) {
+    pub(crate) fn nodes_len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Lends a node out, until it is put back.
+    pub(crate) fn take_out(&mut self, key: NodeKey) -> Option<Box<Node<A>>> {
+        self.nodes.get_mut(key.index())?.take()
+    }
+
+    pub(crate) fn put_back(&mut self, node: Box<Node<A>>) {
+        if let Some(place) = self.nodes.get_mut(node.key.index()) {
+            *place = Some(node);
+        }
+    }
+
+    pub(crate) fn perform(&mut self, node: NodeKey, action: Action<A::Packet, InputOf<A>>) {
         match action {
             Action::Send { to, packet } => self.send(node, to, packet),
             Action::Connect { stream, to } => self.connect(node, stream, to),
@@ -439,21 +409,6 @@ impl<A: Adapter> Simulation<A> {
             Action::Close { stream } => self.close(node, stream),
             // Taken out by `pump`.
             Action::Input(_) => {}
-        }
-    }
-
-    fn arm(&mut self, key: NodeKey) {
-        let now = self.now.mono;
-        let Some(node) = self.node_mut(key) else {
-            return;
-        };
-        let Some(deadline) = node.machine.deadline().map(|deadline| deadline.max(now)) else {
-            return;
-        };
-        // An earlier wake-up in the heap will look at the deadline again.
-        if node.wake_at.is_none_or(|wake_at| deadline < wake_at) {
-            node.wake_at = Some(deadline);
-            self.agenda.push(deadline, Pending::Wake(key));
         }
     }
 }

@@ -6,7 +6,7 @@ use tercet_machine::MonoTime;
 
 use crate::adapter::{Adapter, Event, StreamId};
 use crate::error::SimError;
-use crate::simulation::{NodeKey, Simulation};
+use crate::simulation::{NodeKey, Pending, Simulation};
 use crate::stream::{MAX_TRIES, RETRANSMISSION, Segment, Side, Stream};
 
 /// A stream's event in the heap.
@@ -37,7 +37,7 @@ impl<A: Adapter> Simulation<A> {
                 let position = self.world.position(opener, None);
                 let mut way = || link.delay(position, &mut self.rng);
                 let back = now + way() + way();
-                self.schedule_stream(back, Due::Gone(id, opener));
+                self.schedule(back, Pending::Stream(Due::Gone(id, opener)));
             }
         }
     }
@@ -109,7 +109,7 @@ impl<A: Adapter> Simulation<A> {
             if pipe.tries > MAX_TRIES {
                 self.reset(id);
             } else {
-                self.schedule_stream(now + RETRANSMISSION, Due::Head(id, side));
+                self.schedule(now + RETRANSMISSION, Pending::Stream(Due::Head(id, side)));
             }
             return Ok(());
         }
@@ -118,7 +118,7 @@ impl<A: Adapter> Simulation<A> {
             return Ok(());
         };
         if let Some(next) = next {
-            self.schedule_stream(next.max(now), Due::Head(id, side));
+            self.schedule(next.max(now), Pending::Stream(Due::Head(id, side)));
         }
         // What arrives at an end that has closed is dropped.
         if gone {
@@ -181,7 +181,10 @@ impl<A: Adapter> Simulation<A> {
         };
         for side in [Side::Opener, Side::Acceptor] {
             if !stream.closed_by_end(side) {
-                self.schedule_stream(self.now.mono, Due::Gone(id, stream.node(side)));
+                self.schedule(
+                    self.now.mono,
+                    Pending::Stream(Due::Gone(id, stream.node(side))),
+                );
             }
         }
     }
@@ -213,7 +216,7 @@ impl<A: Adapter> Simulation<A> {
             arrival = arrival + RETRANSMISSION;
         }
         if let Some(head_at) = stream.pipe_to(side).push(arrival, segment) {
-            self.schedule_stream(head_at, Due::Head(id, side));
+            self.schedule(head_at, Pending::Stream(Due::Head(id, side)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use tercet_machine::MonoTime;
@@ -85,6 +86,16 @@ impl World {
         if let Some(nat) = self.nats.get_mut(nat.0) {
             nat.set_kind(kind);
         }
+    }
+
+    pub(crate) const fn has_nats(&self) -> bool {
+        !self.nats.is_empty()
+    }
+
+    /// Nothing arrives sooner after it was sent.
+    pub(crate) fn shortest_latency(&self) -> Duration {
+        let links = self.links.values().chain([&self.default_link]);
+        links.map(|link| link.min_latency).min().unwrap_or_default()
     }
 
     pub(crate) fn has_nat(&self, nat: NatKey) -> bool {

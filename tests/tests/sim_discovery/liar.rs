@@ -16,6 +16,7 @@ use tercet_enode::{Endpoint, Node, NodeId, NodeRecord};
 use tercet_machine::{MachineRng, MonoTime, Now};
 
 use crate::node::{Codec, Input, Output};
+use crate::packet::Datagram;
 
 /// How often a liar makes itself known to somebody.
 const KNOCK: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ impl Liar {
         };
         let (packets, inputs) = self.codec.read(from, packet);
         for packet in packets {
-            self.out.push_back(Output::Datagram { to: from, packet });
+            self.send(from, packet);
         }
         for input in inputs {
             match input {
@@ -244,16 +245,21 @@ impl Liar {
         );
     }
 
+    fn send(&mut self, to: SocketAddr, packet: Datagram) {
+        let packet = Box::new(packet);
+        self.out.push_back(Output::Datagram { to, packet });
+    }
+
     fn send_v4(&mut self, to: SocketAddr, message: v4::Message) {
         let (_, packet) = self.codec.write_v4(message);
-        self.out.push_back(Output::Datagram { to, packet });
+        self.send(to, packet);
     }
 
     fn send_v5(&mut self, now: Now, to: SocketAddr, peer: V5Peer, message: v5::Message) {
         let own = self.codec.record.id();
         let packet = self.codec.sessions.send(now.mono, own, to, peer, message);
         if let Some(packet) = packet {
-            self.out.push_back(Output::Datagram { to, packet });
+            self.send(to, packet);
         }
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) databases: bool,
     /// Nodes limit what one network may send them.
     pub(crate) limited: bool,
+    /// Threads the nodes are shared out to.
+    pub(crate) threads: usize,
 }
 
 impl Setup {
@@ -55,6 +57,7 @@ impl Setup {
             protocols: mixed,
             databases: false,
             limited: false,
+            threads: 1,
         }
     }
 }
@@ -184,7 +187,7 @@ impl Network {
     }
 
     pub(crate) fn run(&mut self, duration: Duration) {
-        self.sim.run_for(duration).unwrap();
+        self.sim.run_for_on(self.setup.threads, duration).unwrap();
     }
 
     /// Indices of the honest nodes that run.

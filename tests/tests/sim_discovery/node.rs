@@ -13,13 +13,21 @@ use crate::liar::Liar;
 use crate::packet::Datagram;
 use crate::sessions::Sessions;
 
+#[allow(clippy::large_enum_variant)] // the core's are what they are
 pub(crate) enum Input {
-    Datagram { from: SocketAddr, packet: Datagram },
+    Datagram {
+        from: SocketAddr,
+        packet: Box<Datagram>,
+    },
     Core(CoreInput),
 }
 
+#[allow(clippy::large_enum_variant)] // the core's are what they are
 pub(crate) enum Output {
-    Datagram { to: SocketAddr, packet: Datagram },
+    Datagram {
+        to: SocketAddr,
+        packet: Box<Datagram>,
+    },
     Core(CoreOutput),
 }
 
@@ -102,7 +110,7 @@ impl Codec {
     pub(crate) fn read(
         &mut self,
         from: SocketAddr,
-        packet: Datagram,
+        packet: Box<Datagram>,
     ) -> (Vec<Datagram>, Vec<CoreInput>) {
         let spoken = if packet.is_v4() {
             Protocols::V4
@@ -112,7 +120,7 @@ impl Codec {
         if self.protocols.and(spoken).is_empty() {
             return (Vec::new(), Vec::new());
         }
-        match packet {
+        match *packet {
             Datagram::V4 { key, hash, message } => (
                 Vec::new(),
                 vec![CoreInput::V4Packet {
@@ -171,7 +179,7 @@ impl Honest {
                 }
                 let (packets, inputs) = self.codec.read(from, packet);
                 for packet in packets {
-                    self.out.push_back(Output::Datagram { to: from, packet });
+                    self.send(from, packet);
                 }
                 for input in inputs {
                     self.core.handle(now, input);
@@ -182,6 +190,11 @@ impl Honest {
         self.drain(now);
     }
 
+    fn send(&mut self, to: SocketAddr, packet: Datagram) {
+        let packet = Box::new(packet);
+        self.out.push_back(Output::Datagram { to, packet });
+    }
+
     fn drain(&mut self, now: Now) {
         while let Some(output) = self.core.poll() {
             match output {
@@ -190,13 +203,13 @@ impl Honest {
                     if let Some(token) = token {
                         self.core.handle(now, CoreInput::V4Sent { token, hash });
                     }
-                    self.out.push_back(Output::Datagram { to, packet });
+                    self.send(to, packet);
                 }
                 CoreOutput::V5Send { to, node, message } => {
                     let own = self.codec.record.id();
                     let packet = self.codec.sessions.send(now.mono, own, to, node, message);
                     if let Some(packet) = packet {
-                        self.out.push_back(Output::Datagram { to, packet });
+                        self.send(to, packet);
                     }
                 }
                 output => self.out.push_back(Output::Core(output)),

@@ -111,9 +111,9 @@ fn of_v5(message: &v5::Message) -> (bool, bool) {
 
 impl Adapter for Wire {
     type Machine = Member;
-    type Packet = Datagram;
+    type Packet = Box<Datagram>;
 
-    fn deliver(&mut self, _: Now, event: Event<Datagram>) -> Option<Input> {
+    fn deliver(&mut self, _: Now, event: Event<Box<Datagram>>) -> Option<Input> {
         let Event::Datagram { from, packet } = event else {
             return None;
         };
@@ -121,7 +121,7 @@ impl Adapter for Wire {
         Some(Input::Datagram { from, packet })
     }
 
-    fn act(&mut self, now: Now, output: Output, actions: &mut Actions<Datagram, Input>) {
+    fn act(&mut self, now: Now, output: Output, actions: &mut Actions<Box<Datagram>, Input>) {
         let output = match output {
             Output::Datagram { to, packet } => {
                 self.count(&packet);

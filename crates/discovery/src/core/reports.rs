@@ -135,7 +135,9 @@ impl DiscoveryCore {
     ) {
         self.suspicion.on_answer();
         for node in &nodes {
-            self.offer(now, node.clone(), Proof::Hearsay);
+            if !self.table.has_heard(node) {
+                self.offer(now, node.clone(), Proof::Hearsay);
+            }
         }
         if last {
             self.repeats.forget(asker, from);

@@ -60,6 +60,17 @@ impl Table {
         Added::Inserted
     }
 
+    /// Whether somebody who names this node says nothing new: then [`add`](Self::add) would do nothing.
+    #[must_use]
+    pub fn has_heard(&self, node: &Node) -> bool {
+        let id = node.id();
+        self.bucket(&id).is_some_and(|bucket| {
+            let waiting = || bucket.replacement(&id).filter(|_| bucket.is_full());
+            let known = bucket.get(&id).or_else(waiting);
+            known.is_some_and(|known| says_nothing_new(known, node, Proof::Hearsay))
+        })
+    }
+
     /// Lets a node wait among the replacements even where its bucket has room; see
     /// [`fill`](Self::fill). For nodes that come by themselves before this one has found its own way into the
     /// network, so that they cannot fill the table first.

@@ -10,6 +10,7 @@ use super::pending::{Asked, Gathering, Key, Pending};
 use super::{Drop, V5Engine, canonical};
 use crate::engine::{PongInfo, Report, RequestError};
 use crate::kad::Table;
+use crate::policy::Policy;
 use crate::v5::{MessageKind, Response};
 
 /// An answer in several messages is waited for anew at each, but never longer than this many times the timeout: a node
@@ -118,33 +119,32 @@ impl V5Engine {
         let Some(pending) = self.requests.get_mut(&key) else {
             return;
         };
-        let (id, ip, asker) = (pending.node.id(), pending.to.ip(), pending.asker);
-        let latest = pending.sent + self.reply_timeout * MAX_WAITS;
         let Asked::Nodes(gathering) = &mut pending.asked else {
             if let Some(pending) = self.requests.close(&key) {
                 self.on_record(pending, records);
             }
             return;
         };
-        if !gathering.begun {
+        if !std::mem::replace(&mut gathering.begun, true) {
             let total = usize::try_from(total).unwrap_or(usize::MAX);
             gathering.packets = gathering.packets.min(total);
         }
-        gathering.begun = true;
         gathering.packets = gathering.packets.saturating_sub(1);
-        let surplus = records.len().saturating_sub(gathering.records);
-        let records: Vec<_> = records.into_iter().take(gathering.records).collect();
-        gathering.records -= records.len();
+        let named = records.len();
+        let taken: Vec<_> = records.into_iter().take(gathering.records).collect();
+        let surplus = named - taken.len();
+        gathering.records -= taken.len();
         let last = gathering.packets == 0 || gathering.records == 0;
-        let mut gathering = gathering.clone();
-        let nodes = self.believed(&mut gathering, id, ip, records);
+        let (id, ip, asker) = (pending.node.id(), pending.to.ip(), pending.asker);
+        let believed = taken.len();
+        let nodes = gathering.believed(&self.policy, (id, ip), taken);
+        let refused = believed - nodes.len();
+        let latest = pending.sent + self.reply_timeout * MAX_WAITS;
         self.counters.surplus_records += u64::try_from(surplus).unwrap_or(u64::MAX);
+        self.counters.refused_records += u64::try_from(refused).unwrap_or(u64::MAX);
         if last {
             self.requests.close(&key);
         } else {
-            if let Some(pending) = self.requests.get_mut(&key) {
-                pending.asked = Asked::Nodes(gathering);
-            }
             let deadline = now.mono + self.reply_timeout;
             self.requests.extend(key, deadline.min(latest));
         }
@@ -154,28 +154,6 @@ impl V5Engine {
             nodes,
             last,
         });
-    }
-
-    /// The nodes among `records` that `id`, at `ip`, may name.
-    fn believed(
-        &mut self,
-        gathering: &mut Gathering,
-        id: NodeId,
-        ip: IpAddr,
-        records: Vec<NodeRecord>,
-    ) -> Vec<Node> {
-        let named = records.len();
-        let asked = gathering.distances.as_slice();
-        let nodes: Vec<Node> = records
-            .into_iter()
-            .filter(|record| asked.contains(&id.log_distance(&record.id())))
-            .filter_map(|record| self.policy.node(record))
-            .filter(|node| self.policy.is_relayable(ip, node))
-            .filter(|node| gathering.seen.insert(node.id()))
-            .collect();
-        let refused = named.saturating_sub(nodes.len());
-        self.counters.refused_records += u64::try_from(refused).unwrap_or(u64::MAX);
-        nodes
     }
 
     /// The answer to a question for a node's own record: exactly that.
@@ -209,5 +187,24 @@ impl V5Engine {
             node,
             record,
         });
+    }
+}
+
+impl Gathering {
+    /// The nodes among `records` that `id`, at `ip`, may name.
+    fn believed(
+        &mut self,
+        policy: &Policy,
+        (id, ip): (NodeId, IpAddr),
+        records: Vec<NodeRecord>,
+    ) -> Vec<Node> {
+        let asked = self.distances.as_slice();
+        records
+            .into_iter()
+            .filter(|record| asked.contains(&id.log_distance(&record.id())))
+            .filter_map(|record| policy.node(record))
+            .filter(|node| policy.is_relayable(ip, node))
+            .filter(|node| self.seen.insert(node.id()))
+            .collect()
     }
 }
