@@ -74,25 +74,25 @@ where
 
     /// Everything before `until`.
     fn play(&mut self, threads: usize, until: MonoTime) -> Result<(), SimError> {
-        let mut parts = self.deal_out(until);
-        if parts.len() < WORTH_A_THREAD {
-            for part in &mut parts {
-                part.play(until);
-            }
+        let mut shares = self.deal_out(threads, until);
+        let parts: usize = shares.iter().map(Vec::len).sum();
+        if parts < WORTH_A_THREAD {
+            shares
+                .iter_mut()
+                .flatten()
+                .for_each(|part| part.play(until));
         } else {
-            let share = parts.len().div_ceil(threads);
             thread::scope(|scope| {
-                let mut shares = parts.chunks_mut(share);
-                let own = shares.next();
-                for share in shares {
+                let (own, others) = shares.split_at_mut(1);
+                for share in others {
                     scope.spawn(move || share.iter_mut().for_each(|part| part.play(until)));
                 }
-                own.into_iter().flatten().for_each(|part| part.play(until));
+                own.iter_mut().flatten().for_each(|part| part.play(until));
             });
         }
-        let mut deeds = Vec::with_capacity(parts.len());
+        let mut deeds = Vec::with_capacity(parts);
         let mut fault = None;
-        for part in parts {
+        for part in shares.into_iter().flatten() {
             deeds.extend(part.deeds);
             fault = fault.or(part.fault);
             self.counts.timeouts += part.timeouts;
@@ -114,9 +114,11 @@ where
         Ok(())
     }
 
-    /// Takes what happens before `until` out of the agenda, and the nodes it happens to.
-    fn deal_out(&mut self, until: MonoTime) -> Vec<Part<A>> {
-        let mut parts: Vec<Part<A>> = Vec::new();
+    /// Takes what happens before `until` out of the agenda, and the nodes it happens to. Each node has a thread of its own for
+    /// the whole run: what it remembers would else travel between the cores, which takes longer than what is done with it.
+    fn deal_out(&mut self, threads: usize, until: MonoTime) -> Vec<Vec<Part<A>>> {
+        let mut shares: Vec<Vec<Part<A>>> =
+            std::iter::repeat_with(Vec::new).take(threads).collect();
         let mut part_of = std::mem::take(&mut self.part_of);
         part_of.resize(self.nodes_len(), None);
         while self.agenda.next_at().is_some_and(|at| at < until) {
@@ -132,25 +134,27 @@ where
                 // There are no streams here: see `run_for_on`.
                 Pending::Stream(_) => continue,
             };
-            let Some(slot) = part_of.get_mut(key.index()) else {
+            let (Some(slot), Some(share)) = (
+                part_of.get_mut(key.index()),
+                shares.get_mut(key.index() % threads),
+            ) else {
                 continue;
             };
-            let part = slot.or_else(|| {
-                parts.push(Part::new(self.take_out(key)?));
-                Some(parts.len() - 1)
+            *slot = slot.or_else(|| {
+                share.push(Part::new(self.take_out(key)?));
+                Some(share.len() - 1)
             });
-            *slot = part;
-            if let Some(part) = part.and_then(|part| parts.get_mut(part)) {
+            if let Some(part) = slot.and_then(|part| share.get_mut(part)) {
                 part.events.push_back((at, order, what));
             }
         }
-        for part in &parts {
+        for part in shares.iter().flatten() {
             if let Some(slot) = part_of.get_mut(part.node.key.index()) {
                 *slot = None;
             }
         }
         self.part_of = part_of;
-        parts
+        shares
     }
 }
 

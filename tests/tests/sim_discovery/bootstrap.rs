@@ -32,8 +32,8 @@ struct Row {
 /// How long it takes until all have come, in seconds.
 const JOINING: u32 = 50;
 
-/// Both runs one after the other, each on all cores. Says how long it took until all had joined, and the memory of a node where
-/// the system tells.
+/// Both runs one after the other, each on all cores. Says how long it took until all had joined, and the
+/// memory of a node half a minute later where the system tells.
 fn row(nodes: usize) -> Row {
     let play = || {
         let (empty, began) = (resident(), clock());
@@ -41,12 +41,12 @@ fn row(nodes: usize) -> Row {
         setup.threads = thread::available_parallelism().map_or(1, NonZero::get);
         let mut network = Network::new(setup);
         let waited = grow(&mut network, nodes, nodes as u32 / JOINING);
+        let joined = began.elapsed();
         network.run(MINUTE / 2);
-        let took = began.elapsed();
         let each = resident()
             .zip(empty)
             .map(|(full, empty)| full.saturating_sub(empty) / nodes as u64);
-        println!("{nodes} nodes have come: {took:?}, {each:?} bytes a node");
+        println!("{nodes} nodes have joined within {joined:?}, {each:?} bytes a node");
         let tables = TableQuality::measure(&network);
         let lookups = LookupQuality::measure(&mut network, LOOKUPS, Protocols::ALL);
         Row {

@@ -57,14 +57,22 @@ struct Ending {
     lookups: LookupQuality,
 }
 
+/// Moments of a second at which nodes come: as far apart as the nearest nodes are, so that several threads have something to do.
+const TICKS: u32 = 100;
+
 /// Nodes that know the first one only, so many a second; then until the first refresh of each is over.
 fn grow(network: &mut Network, nodes: usize, a_second: u32) -> Duration {
     let mut joining: Vec<(usize, OpId)> = Vec::new();
-    for _ in 0..nodes {
-        let index = network.join();
-        // A node's first refresh is over when a refresh it was asked to wait for is.
-        joining.push((index, network.command(index, Command::Refresh)));
-        network.run(SECOND / a_second);
+    for tick in 1.. {
+        while joining.len() < nodes && joining.len() < (tick * a_second / TICKS) as usize {
+            let index = network.join();
+            // A node's first refresh is over when a refresh it was asked to wait for is.
+            joining.push((index, network.command(index, Command::Refresh)));
+        }
+        if joining.len() == nodes {
+            break;
+        }
+        network.run(SECOND / TICKS);
     }
     let mut waited = Duration::ZERO;
     while !joining
