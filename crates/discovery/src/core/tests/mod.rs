@@ -3,7 +3,6 @@
 
 mod answers;
 mod bounds;
-mod early;
 mod guest;
 mod homeless;
 mod late;
