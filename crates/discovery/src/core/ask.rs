@@ -167,8 +167,8 @@ impl DiscoveryCore {
     }
 
     /// Checks a node that has answered over one protocol over those it may speak and was not tried over yet: only over what
-    /// is proven is it named to others. While few are proven over it; else its next turn will do, and a node that comes
-    /// into a large network does not ask everybody twice: that was a fifth of all packets of its first minute.
+    /// is proven is it named to others. At once while few are proven over it, else with the fast list, so that a node that comes
+    /// into a large network does not ask everybody twice in its first seconds.
     ///
     /// It ends, as each check makes a protocol proven or silent. A stranger gains one ping by it, sent to an address that has
     /// just shown that it receives; another only by a newer record with his signature, or by an answer to one more ping of
@@ -180,10 +180,13 @@ impl DiscoveryCore {
         }
         if let Some(node) = self.table.get(id).cloned()
             && let Some(protocol) = self.untried(&node, standing).preferred()
-            && self.table.live_over(protocol) < BUCKET_SIZE
         {
-            self.table.on_check_begun(now.mono, id);
-            self.check(now, &node);
+            if self.table.live_over(protocol) < BUCKET_SIZE {
+                self.table.on_check_begun(now.mono, id);
+                self.check(now, &node);
+            } else {
+                self.table.check_soon(now.mono, id);
+            }
         }
     }
 

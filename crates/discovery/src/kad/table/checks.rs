@@ -113,7 +113,7 @@ impl Table {
     }
 
     /// The node is to be checked as soon as one that has not answered yet.
-    fn check_soon(&mut self, now: MonoTime, id: &NodeId) {
+    pub fn check_soon(&mut self, now: MonoTime, id: &NodeId) {
         self.edit(id, |bucket| {
             if let Some(entry) = bucket.get_mut(id) {
                 entry.list = RevalidationList::Fast;
