@@ -283,6 +283,10 @@ impl DiscoveryCore {
     fn on_lookup_done(&mut self, now: Now, done: &Running) {
         match done.purpose {
             Purpose::Op(op) => {
+                let is_vain = done.lookup.closest().next().is_none();
+                if is_vain && self.begin_again(op, done.target) {
+                    return;
+                }
                 let found = Found {
                     closest: done.lookup.closest().cloned().collect(),
                     seen: done.lookup.seen().cloned().collect(),

@@ -176,6 +176,37 @@ impl DiscoveryCore {
         // A refresh's lookups are not counted against the callers' limit, so this cannot be refused.
         let started = self.start_lookup(Target::from(self.record.public_key()), Purpose::Refresh);
         debug_assert_eq!(started, Ok(()));
+        if !self.table.is_empty() {
+            self.begin_lookups();
+        }
+    }
+
+    /// Lookups that found the table empty begin as soon as there is somebody to ask: behind the refresh they would wait for dead nodes
+    /// three times, in its lookups one after the other and in their own.
+    fn begin_lookups(&mut self) {
+        for waiter in std::mem::take(&mut self.refresh.waiters) {
+            match waiter {
+                Waiter::Lookup(op, target) => self.begin_lookup(op, target),
+                Waiter::Op(_) => self.refresh.waiters.push(waiter),
+            }
+        }
+    }
+
+    fn begin_lookup(&mut self, op: OpId, target: Target) {
+        if let Err(error) = self.start_lookup(target, Purpose::Op(op)) {
+            self.done(op, Err(error));
+        }
+    }
+
+    /// A lookup has ended. Where it heard of nobody while the first refresh is under way, that may yet find somebody; it is begun once
+    /// more afterwards. Says whether it is.
+    pub(super) fn begin_again(&mut self, op: OpId, target: Target) -> bool {
+        let refresh = &mut self.refresh;
+        let again = !refresh.joined && refresh.waiters.len() < MAX_REFRESH_WAITERS;
+        if again {
+            refresh.waiters.push(Waiter::Lookup(op, target));
+        }
+        again
     }
 
     /// Questions in a row that a node left unanswered, over whichever protocol it served better.
@@ -217,11 +248,7 @@ impl DiscoveryCore {
         for waiter in std::mem::take(&mut self.refresh.waiters) {
             match waiter {
                 Waiter::Op(op) => self.done(op, Ok(Reply::Refreshed)),
-                Waiter::Lookup(op, target) => {
-                    if let Err(error) = self.start_lookup(target, Purpose::Op(op)) {
-                        self.done(op, Err(error));
-                    }
-                }
+                Waiter::Lookup(op, target) => self.begin_lookup(op, target),
             }
         }
     }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod early;
 mod guest;
 mod homeless;
 mod late;

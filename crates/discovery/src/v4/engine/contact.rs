@@ -90,6 +90,16 @@ pub(super) struct Contact {
     pub(super) jobs: VecDeque<Job>,
     /// A question of the peer's that has come before its pong to the ping under way, and where from.
     pub(super) asked: Option<(SocketAddr, WireTarget)>,
+    /// The peer's own ping, which has no answer yet.
+    pub(super) unanswered: Option<Unanswered>,
+}
+
+/// A ping that a guest has not answered, as it wanted nothing of the peer but a pong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unanswered {
+    pub(super) from: SocketAddr,
+    pub(super) hash: PacketHash,
+    pub(super) tcp: u16,
 }
 
 impl Contact {
@@ -152,6 +162,7 @@ impl Contacts {
             enr: None,
             jobs: VecDeque::new(),
             asked: None,
+            unanswered: None,
         }))
     }
 

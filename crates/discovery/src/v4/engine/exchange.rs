@@ -10,16 +10,20 @@ use std::time::Duration;
 use tercet_enode::{Endpoint, Node};
 use tercet_machine::Now;
 
-use super::contact::{EnrSlot, FindSlot, Job, MAX_JOBS, MAX_WAITERS, PingSlot, Slot};
+use super::contact::{EnrSlot, FindSlot, Job, MAX_JOBS, MAX_WAITERS, PingSlot, Slot, Unanswered};
 use super::late::Late;
 use super::{Drop, V4Engine};
 use crate::engine::{Asker, Report, RequestError};
 use crate::kad::BUCKET_SIZE;
 use crate::v4::bond::PeerKey;
-use crate::v4::message::{EnrRequest, FindNode, Message, Ping, WireEndpoint, WireTarget};
+use crate::v4::message::{EnrRequest, FindNode, Message, Ping, Pong, WireEndpoint, WireTarget};
 
 /// Life of an outgoing packet, as in every client.
 const EXPIRATION: Duration = Duration::from_secs(20);
+
+/// How long a peer waits for the answer to its ping: in geth and here 500 ms. Until then it sends no other, and counts whoever has not
+/// answered as unproven.
+const PEERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a peer that has answered our ping may take to send its own. Clients send it right behind the pong, so
 /// this only has to outlast the jitter between two packets.
@@ -91,6 +95,30 @@ impl V4Engine {
         true
     }
 
+    /// Answers a peer's ping, after which it may count this node as proven.
+    pub(super) fn send_pong(&mut self, now: Now, peer: PeerKey, ping: Unanswered) {
+        let Unanswered { from, hash, tcp } = ping;
+        let pong = Pong {
+            to: WireEndpoint::new(from.ip(), from.port(), tcp),
+            ping_hash: hash,
+            expiration: Self::expiration(now),
+            enr_seq: Some(self.record.seq()),
+        };
+        self.send(from, Message::Pong(pong), None);
+        self.bonds.on_ping(peer, now.unix);
+    }
+
+    /// A guest leaves the ping of a peer unanswered of which it wants a pong at most. Should it want more while the peer still waits, it
+    /// answers then: a ping of its own would not make the peer send another.
+    pub(super) fn leave_unanswered(&mut self, now: Now, node: &Node, ping: Unanswered) {
+        if let Some(contact) = self.contacts.open(node, true) {
+            contact.unanswered = Some(ping);
+            contact.greeting = true;
+            let until = now.mono + PEERS_PATIENCE;
+            self.contacts.arm(PeerKey::of(node), Slot::Greeting, until);
+        }
+    }
+
     /// Starts whatever the peer's state allows.
     pub(super) fn advance(&mut self, now: Now, peer: PeerKey) {
         let knows_us = self.bonds.knows_us(&peer, now.unix);
@@ -102,7 +130,12 @@ impl V4Engine {
             self.contacts.tidy(&peer);
             return;
         }
-        if !contact.ready {
+        if let Some(ping) = contact.unanswered.take() {
+            contact.greeting = false;
+            contact.ready = true;
+            self.contacts.disarm(peer, Slot::Greeting);
+            self.send_pong(now, peer, ping);
+        } else if !contact.ready {
             if contact.ping.is_none() && !contact.greeting {
                 self.send_ping(now, peer, Vec::new());
             }
@@ -206,6 +239,7 @@ impl V4Engine {
         if let Some(contact) = self.contacts.get_mut(&peer)
             && !contact.ready
             && !knows_us
+            && contact.unanswered.is_none()
         {
             contact.greeting = true;
             self.contacts
@@ -232,7 +266,7 @@ impl V4Engine {
             Slot::Greeting => {
                 if let Some(contact) = self.contacts.get_mut(&peer) {
                     contact.greeting = false;
-                    contact.ready = true;
+                    contact.ready = contact.unanswered.take().is_none();
                 }
             }
             Slot::Find => {

@@ -8,7 +8,7 @@ use tercet_enode::{Endpoint, Node, NodeRecord, PublicKey, canonical_ip, check_re
 use tercet_machine::Now;
 use tercet_nodedb::Write;
 
-use super::contact::{Contact, FindSlot, Slot};
+use super::contact::{Contact, FindSlot, Slot, Unanswered};
 use super::{Drop, V4Engine, is_expired};
 use crate::engine::{Asker, PongInfo, Protocol, Protocols, Report, RequestError};
 use crate::kad::{BUCKET_SIZE, Proof, Table};
@@ -94,19 +94,15 @@ impl V4Engine {
     ) -> Result<(), Drop> {
         let node = Node::new(key, Endpoint::new(from.ip(), from.port(), ping.from.tcp));
         let peer = PeerKey::of(&node);
+        let tcp = ping.from.tcp;
+        let ours = Unanswered { from, hash, tcp };
         // Whoever has our pong takes us for a node, and tells others of us.
         let wanted = || self.contacts.get(&peer).is_some_and(Contact::wants);
         if self.guest && !wanted() {
+            self.leave_unanswered(now, &node, ours);
             return Err(Drop::Unsolicited);
         }
-        let pong = Pong {
-            to: WireEndpoint::new(from.ip(), from.port(), ping.from.tcp),
-            ping_hash: hash,
-            expiration: Self::expiration(now),
-            enr_seq: Some(self.record.seq()),
-        };
-        self.send(from, Message::Pong(pong), None);
-        self.bonds.on_ping(peer, now.unix);
+        self.send_pong(now, peer, ours);
         if self.bonds.is_proven(&peer, now.unix) {
             // Only of the proven: an id and a forged source cost nothing, a row in the database does.
             self.write(Write::Ping {
