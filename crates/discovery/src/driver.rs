@@ -351,11 +351,11 @@ impl Driver {
     }
 
     fn publish(&mut self, state: &mut State) {
-        let version = self.stack.table().version();
-        if self.published.table.borrow().version != version {
-            self.published
-                .table
-                .send_replace(Arc::new(self.stack.snapshot()));
+        let earlier = Arc::clone(&self.published.table.borrow());
+        let table = self.stack.table();
+        if earlier.version != table.version() {
+            let copy = Arc::new(table.snapshot_after(&earlier));
+            self.published.table.send_replace(copy);
         }
         let metrics = &mut state.metrics;
         metrics.core = self.stack.core().counters();

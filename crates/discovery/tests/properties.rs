@@ -287,6 +287,7 @@ proptest! {
         let local = public(0).node_id();
         let mut table = Table::new(local, RevalidationConfig::default(), MachineRng::from_seed([1; 32]));
         let mut now = MonoTime::ZERO;
+        let mut copied = table.snapshot();
         for op in ops {
             let before = table.version();
             match op {
@@ -315,8 +316,10 @@ proptest! {
                 Op::Save => { table.take_settled(now, Duration::from_secs(60)); }
             }
             prop_assert!(table.version() >= before);
+            copied = table.snapshot_after(&copied);
         }
         let snapshot = table.snapshot();
+        prop_assert_eq!(format!("{copied:?}"), format!("{snapshot:?}"));
         check_bounds(&local, &snapshot);
         prop_assert_eq!((snapshot.len(), snapshot.live_len()), (table.len(), table.live_len()));
         let target = NodeId::new([9; 32]);

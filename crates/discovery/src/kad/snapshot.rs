@@ -1,8 +1,12 @@
-//! The table as others see it: a copy that does not change under the reader's hands.
+//! The table as others see it: a copy that does not change under the reader's hands. Each change makes one anew, and most change one
+//! bucket: the others are shared with the copy before.
+
+use std::sync::Arc;
 
 use tercet_enode::{Node, NodeId};
 use tercet_machine::MonoTime;
 
+use super::bucket::{Bucket, Entry};
 use super::revalidate::RevalidationList;
 use crate::engine::Protocols;
 
@@ -32,6 +36,32 @@ pub struct BucketSnapshot {
     pub entries: Vec<EntrySnapshot>,
     /// At most 10 nodes waiting for a place, the newest first.
     pub replacements: Vec<Node>,
+    /// How often the bucket had changed.
+    pub(super) changes: u64,
+}
+
+impl BucketSnapshot {
+    pub(super) fn of(bucket: &Bucket, changes: u64) -> Self {
+        let waiting = bucket.replacements.iter();
+        Self {
+            entries: bucket.entries.iter().map(EntrySnapshot::of).collect(),
+            replacements: waiting.map(|entry| entry.node.clone()).collect(),
+            changes,
+        }
+    }
+}
+
+impl EntrySnapshot {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            node: entry.node.clone(),
+            live: entry.is_live(),
+            protocols: entry.live,
+            checks: entry.checks,
+            added: entry.added,
+            list: entry.list,
+        }
+    }
 }
 
 /// The whole table at one moment.
@@ -39,7 +69,7 @@ pub struct BucketSnapshot {
 #[non_exhaustive]
 pub struct TableSnapshot {
     /// 17 buckets (none before the first publication), the nearest distances first.
-    pub buckets: Vec<BucketSnapshot>,
+    pub buckets: Vec<Arc<BucketSnapshot>>,
     /// Grows with every change of the table.
     pub version: u64,
 }

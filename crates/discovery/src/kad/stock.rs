@@ -30,6 +30,8 @@ pub(super) struct Stock {
     total: Census,
     /// The [`print`] of each node's network.
     prints: [[u32; ROW]; BUCKETS],
+    /// How often each bucket was looked at.
+    changes: [u64; BUCKETS],
 }
 
 impl Stock {
@@ -39,6 +41,7 @@ impl Stock {
             censuses: [Census::NONE; BUCKETS],
             total: Census::NONE,
             prints: [[VACANT; ROW]; BUCKETS],
+            changes: [0; BUCKETS],
         }
     }
 
@@ -48,6 +51,9 @@ impl Stock {
         else {
             return;
         };
+        if let Some(changes) = self.changes.get_mut(at) {
+            *changes += 1;
+        }
         let before = std::mem::replace(census, take_census(bucket));
         self.total = self.total.with(*census).without(before);
         let present = bucket.entries.iter().chain(&bucket.replacements);
@@ -63,6 +69,11 @@ impl Stock {
     /// Over all buckets.
     pub(super) const fn census(&self) -> Census {
         self.total
+    }
+
+    /// Grows with every change of a bucket.
+    pub(super) fn changes(&self, at: usize) -> u64 {
+        self.changes.get(at).copied().unwrap_or_default()
     }
 
     /// Whether so few nodes of this bucket and of the table may lie in the network of `ip` that no limit is met. `false` says

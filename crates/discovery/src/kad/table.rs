@@ -6,6 +6,8 @@ mod admission;
 mod checks;
 mod history;
 
+use std::sync::Arc;
+
 use tercet_enode::{Endpoint, Node, NodeId};
 use tercet_machine::{MachineRng, MonoTime};
 
@@ -13,7 +15,7 @@ use self::history::History;
 pub use self::history::MAX_DEPARTED;
 use super::bucket::{Bucket, Entry};
 use super::revalidate::{RevalidationConfig, Schedule};
-use super::snapshot::{BucketSnapshot, EntrySnapshot, TableSnapshot};
+use super::snapshot::{BucketSnapshot, TableSnapshot};
 use super::stock::Stock;
 use crate::engine::{Protocol, Protocols};
 
@@ -234,31 +236,21 @@ impl Table {
     /// A copy for readers.
     #[must_use]
     pub fn snapshot(&self) -> TableSnapshot {
-        let buckets = self
-            .buckets
-            .iter()
-            .map(|bucket| BucketSnapshot {
-                entries: bucket
-                    .entries
-                    .iter()
-                    .map(|entry| EntrySnapshot {
-                        node: entry.node.clone(),
-                        live: entry.is_live(),
-                        protocols: entry.live,
-                        checks: entry.checks,
-                        added: entry.added,
-                        list: entry.list,
-                    })
-                    .collect(),
-                replacements: bucket
-                    .replacements
-                    .iter()
-                    .map(|entry| entry.node.clone())
-                    .collect(),
-            })
-            .collect();
+        self.snapshot_after(&TableSnapshot::default())
+    }
+
+    /// The same where there is `earlier`, a copy of this table: what has not changed since is shared with that.
+    #[must_use]
+    pub fn snapshot_after(&self, earlier: &TableSnapshot) -> TableSnapshot {
+        let copy = |(at, bucket): (usize, &Bucket)| {
+            let changes = self.stock.changes(at);
+            match earlier.buckets.get(at) {
+                Some(same) if same.changes == changes => Arc::clone(same),
+                _ => Arc::new(BucketSnapshot::of(bucket, changes)),
+            }
+        };
         TableSnapshot {
-            buckets,
+            buckets: self.buckets.iter().enumerate().map(copy).collect(),
             version: self.version,
         }
     }

@@ -1,6 +1,7 @@
 //! When the table's nodes are checked, and who goes when.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tercet_enode::{Endpoint, Node, SecretKey};
@@ -246,4 +247,23 @@ fn few_of_those_who_have_gone_are_remembered() {
         table.known(&nodes[MAX_DEPARTED].id()).is_some()
             || table.bucket_len(&nodes[MAX_DEPARTED].id()) == BUCKET_SIZE
     );
+}
+
+#[test]
+fn a_copy_shares_with_the_one_before_what_has_not_changed() {
+    let mut full = Full::new(&[Protocol::V4], 1);
+    let before = full.table.snapshot();
+    let shared = |copy: &TableSnapshot| -> Vec<usize> {
+        let same = |at: &usize| Arc::ptr_eq(&before.buckets[*at], &copy.buckets[*at]);
+        (0..BUCKETS).filter(same).collect()
+    };
+    let copy = full.table.snapshot_after(&before);
+    assert_eq!(shared(&copy), (0..BUCKETS).collect::<Vec<_>>());
+    // All of them are in the last bucket.
+    let id = full.members[3].id();
+    full.table.remove(full.now, &id);
+    let copy = full.table.snapshot_after(&before);
+    assert_eq!(shared(&copy), (0..BUCKETS - 1).collect::<Vec<_>>());
+    assert!(before.get(&id).is_some() && copy.get(&id).is_none());
+    assert!(copy.get(&full.waiting.id()).is_some());
 }
