@@ -21,9 +21,12 @@
 //! | discv5 response | that it decrypts under the session with its source there | unmasking, AES-GCM twice: 2 µs for the longest |
 //! | discv4 Pong, ENRResponse | the hash of the request | three RLP headers, the contacts with that host |
 //! | discv4 Neighbors | nothing it could: who signed it costs a key recovery, so [`KEY_RATE`] of them are tried | 30 µs each |
+//! | discv4 Ping, as long as that of a node there is waited for | as Neighbors | as Neighbors |
 //!
-//! Ids and addresses are public, so a source id in a header proves nothing. Requests are never let in so, whoever sends them: they
-//! cost answers. And what is let in so is an answer to a question under way or is dropped by the first check behind this one.
+//! Ids and addresses are public, so a source id in a header proves nothing. Other requests are never let in so, whoever sends them: they
+//! cost answers. And what is let in so is an answer to a question under way or is dropped by the first check behind this one. A
+//! discv4 node answers nothing but a ping before its own ping was answered, so that one ping is as good as an answer; of an address in whose
+//! name a flood comes, none but the awaited is answered (see [`Gate::is_flooded`]).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -69,6 +72,9 @@ const MAX_ASKED: usize = 4096;
 pub(crate) const KEY_RATE: u32 = 2000;
 pub(crate) const KEY_BURST: u32 = 1000;
 
+/// How long only awaited pings are answered after one was tried beyond the rate of its address: much longer than a job takes.
+const FLOODED: Duration = Duration::from_secs(1);
+
 /// The same from all addresses: at 30 µs each, less than a third of a core whatever is forged.
 const ALL_KEYS_RATE: u32 = 10_000;
 const ALL_KEYS_BURST: u32 = 5000;
@@ -78,6 +84,8 @@ struct Allowance {
     until: MonoTime,
     bucket: TokenBucket,
     keys: TokenBucket,
+    /// Until when only awaited pings are answered.
+    flooded: MonoTime,
 }
 
 /// See the module's documentation.
@@ -135,6 +143,7 @@ impl Gate {
                 until,
                 bucket: TokenBucket::new(Quota::per_second(ASKED_RATE, ASKED_BURST)),
                 keys: TokenBucket::new(Quota::per_second(KEY_RATE, KEY_BURST)),
+                flooded: now.mono,
             };
             self.asked.insert(to, allowance);
         }
@@ -154,6 +163,22 @@ impl Gate {
             .get_mut(&from)
             .is_some_and(|allowance| allowance.keys.check(now))
             && self.keys.check(now)
+    }
+
+    /// As [`try_key`](Self::try_key), of a ping.
+    pub(crate) fn try_ping(&mut self, now: MonoTime, from: SocketAddr) -> bool {
+        let tried = self.try_key(now, from);
+        if tried && let Some(allowance) = self.asked.get_mut(&from) {
+            allowance.flooded = now + FLOODED;
+        }
+        tried
+    }
+
+    /// Whether a ping from this address was tried lately beyond its rate: whose it is was not known then.
+    pub(crate) fn is_flooded(&self, now: MonoTime, from: SocketAddr) -> bool {
+        self.asked
+            .peek(&from)
+            .is_some_and(|allowance| allowance.flooded > now)
     }
 
     fn is_awaited(&mut self, now: MonoTime, from: SocketAddr) -> bool {

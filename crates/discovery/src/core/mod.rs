@@ -57,9 +57,9 @@ use crate::engine::{Protocol, Report};
 use crate::gate::Gate;
 use crate::kad::{Table, TableSnapshot};
 use crate::policy::Policy;
-use crate::v4;
 use crate::v4::codec::UnverifiedPacket;
 use crate::v4::engine::V4Engine;
+use crate::v4::{self, MessageKind};
 use crate::v5::engine::{V5Engine, V5Send};
 use crate::v5::{self, WireMessage};
 
@@ -231,14 +231,22 @@ impl DiscoveryCore {
     }
 
     /// Whether a discv4 packet from an asked address can be an answer that is waited for: it quotes the request, or, where
-    /// answers do not, its key may be tried.
+    /// answers do not, its key may be tried; or the ping that has to come before an answer.
     pub(crate) fn proves_v4(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> bool {
         let Some((kind, answers)) = v4::codec::peek(datagram) else {
             return false;
         };
+        if kind == MessageKind::Ping {
+            return self.v4.awaits_ping(from.ip(), None) && self.gate.try_ping(now.mono, from);
+        }
         !kind.is_request()
             && self.v4.expects(now.mono, from.ip(), kind, answers)
             && (answers.is_some() || self.gate.try_key(now.mono, from))
+    }
+
+    /// Whether to answer a ping: where a flood comes in the name of its address, only one that is waited for.
+    fn may_answer_ping(&self, now: Now, from: SocketAddr, id: &NodeId) -> bool {
+        !self.gate.is_flooded(now.mono, from) || self.v4.awaits_ping(from.ip(), Some(id))
     }
 
     /// Second check of a discv4 packet, before the key recovery that costs as much as everything else: its time, and for a
@@ -347,7 +355,10 @@ impl Machine for DiscoveryCore {
                 hash,
                 message,
             } => {
-                if self.config.protocols.contains(Protocol::V4) {
+                let is_ping = message.kind() == MessageKind::Ping;
+                if is_ping && !self.may_answer_ping(now, from, &key.node_id()) {
+                    self.counters.refused_rate += 1;
+                } else if self.config.protocols.contains(Protocol::V4) {
                     let verdict =
                         self.v4
                             .handle_packet(now, &self.table, from, (key, hash), message);

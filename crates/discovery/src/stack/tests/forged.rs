@@ -7,7 +7,7 @@ use super::*;
 use crate::core::FindTarget;
 use crate::gate::{KEY_BURST, SOURCE_BURST};
 use crate::target::Target;
-use crate::v4::{Message, Neighbors, PacketHash, Ping, Pong, WireEndpoint, codec};
+use crate::v4::{Message, MessageKind, Neighbors, PacketHash, Ping, Pong, WireEndpoint, codec};
 use crate::v5::packet::{Draft, Handshake, Kind, Mask, WhoAreYou};
 use crate::v5::{Distances, Nonce};
 
@@ -167,4 +167,36 @@ fn keys_are_tried_within_bounds() {
     let counters = net.stack(0).core().counters();
     assert_eq!(counters.proven, u64::from(KEY_BURST));
     assert!(counters.refused_rate > 0);
+}
+
+/// Whoever speaks discv4 alone answers a question once his own ping was answered, and that shows nothing before its key is recovered.
+#[test]
+fn a_first_bond_over_discv4_is_made() {
+    let mut net = Net::new();
+    for n in [0, 1] {
+        net.add(n, config(n, Protocols::V4));
+    }
+    let mut rng = MachineRng::from_seed([8; 32]);
+    let until = net.now.unix.as_secs() + 15;
+    let packets = ammunition(&mut rng, id(0), id(1), until);
+    let op = OpId(1 << 32);
+    let command = Command::RequestEnr(node(1), None);
+    net.input(0, StackInput::Command { op, command });
+    let mut millis = 0;
+    while !net.heard(0).done.contains_key(&op) {
+        // In its own burst everything comes in.
+        let count = if millis == 0 { FORGED } else { 20 };
+        flood(&mut net, &packets, count);
+        net.wait(Duration::from_millis(1));
+        millis += 1;
+    }
+    let record = net.stacks[0].2.done.remove(&op);
+    assert!(matches!(record, Some(Ok(Reply::Record(_)))), "{record:?}");
+    let counters = net.stack(0).core().counters();
+    assert!(counters.proven > 3, "{counters:?}");
+    // Of the forged pings those of its own burst were answered and no other.
+    let pongs = net.log.iter().filter(|flying| flying.from == address(0));
+    let pongs = pongs.filter(|flying| flying.datagram[97] == MessageKind::Pong as u8);
+    let burst = (SOURCE_BURST as usize + 100) / 6 + 10;
+    assert!(pongs.clone().count() < burst, "{}", pongs.count());
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use tercet_enode::Node;
+use tercet_enode::{Node, NodeId};
 use tercet_machine::{KeyedMap, KeyedState, MachineRng, MonoTime, TimerSet};
 
 use crate::engine::Asker;
@@ -106,6 +106,11 @@ impl Contact {
     /// Whether something is wanted of the peer that it gives only to those who have proven their address.
     pub(super) fn wants(&self) -> bool {
         self.find.is_some() || self.enr.is_some() || !self.jobs.is_empty()
+    }
+
+    /// Whether what is wanted waits for the peer's own ping.
+    fn awaits_ping(&self) -> bool {
+        self.wants() && !self.ready && (self.greeting || self.ping.is_some())
     }
 
     fn is_idle(&self) -> bool {
@@ -217,6 +222,12 @@ impl Contacts {
             }
             MessageKind::Neighbors => there.any(|c| c.find.is_some()),
         }
+    }
+
+    /// Whether the ping of somebody at this address is waited for; of `id`, if that is known.
+    pub(super) fn awaits_ping(&self, from: IpAddr, id: Option<&NodeId>) -> bool {
+        let mut there = self.map.iter().filter(|(peer, _)| peer.ip == from);
+        there.any(|(peer, contact)| id.is_none_or(|id| peer.id == *id) && contact.awaits_ping())
     }
 
     pub(super) fn arm(&mut self, peer: PeerKey, slot: Slot, at: MonoTime) {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tercet_enode::NodeRecord;
+use tercet_enode::{NodeId, NodeRecord};
 use tercet_machine::{MachineRng, MonoTime, Now};
 use tercet_nodedb::{NodeMeta, Write};
 
@@ -158,6 +158,11 @@ impl V4Engine {
     ) -> bool {
         self.contacts.expects(from, kind, answers)
             || (kind == MessageKind::Neighbors && self.late.expects(now, from))
+    }
+
+    /// Whether the ping of a node on this host, or of `id` there, is waited for to ask that node something.
+    pub(crate) fn awaits_ping(&self, from: IpAddr, id: Option<&NodeId>) -> bool {
+        self.contacts.awaits_ping(from, id)
     }
 
     /// Ends what has waited long enough.
