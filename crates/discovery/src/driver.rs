@@ -255,15 +255,8 @@ impl Driver {
                     }
                 }
                 StackOutput::Record(record) => drop(self.published.record.send_replace(record)),
-                StackOutput::TalkRequest {
-                    from,
-                    id,
-                    request,
-                    protocol,
-                    payload,
-                } => {
-                    let at_once = self.talks.dispatch((from, id), request, protocol, payload);
-                    if let Some(response) = at_once {
+                StackOutput::TalkRequest(message) => {
+                    if let Some(response) = self.talks.dispatch(message) {
                         self.respond(response);
                     }
                 }
@@ -273,18 +266,7 @@ impl Driver {
     }
 
     fn respond(&mut self, response: TalkResponse) {
-        let TalkResponse {
-            to,
-            id,
-            request,
-            payload,
-        } = response;
-        let input = StackInput::TalkResponse {
-            to,
-            id,
-            request,
-            payload,
-        };
+        let input = StackInput::TalkResponse(response);
         self.stack.handle(self.clock.now(), input);
     }
 

@@ -13,7 +13,7 @@ use tercet_nodedb::Write;
 pub(crate) use crate::core::{OpId, RequestError};
 use crate::kad::Proof;
 pub(crate) use crate::target::Target;
-use crate::v5::{Distances, RequestId};
+use crate::v5::{Distances, TalkMessage};
 
 /// A protocol of the node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -213,13 +213,7 @@ pub(crate) enum Report {
     /// address works, if nothing was sent to him before.
     Unsolicited { from: SocketAddr },
     /// A message of another protocol, to be answered by `CoreInput::TalkResponse`.
-    TalkRequest {
-        from: SocketAddr,
-        id: NodeId,
-        request: RequestId,
-        protocol: Bytes,
-        payload: Bytes,
-    },
+    TalkRequest(TalkMessage),
     /// What the database should remember.
     Write(Write),
 }

@@ -44,7 +44,7 @@ pub enum Command {
         /// Its message.
         payload: Bytes,
     },
-    /// Find the nodes closest to a target: [`Reply::Found`]. With an empty table a refresh comes first.
+    /// Find the nodes closest to a target: [`Reply::Found`]. With an empty table seeds and boot nodes are taken in first.
     Lookup(Target),
     /// The same for a random target, to meet nodes anywhere.
     LookupRandom,

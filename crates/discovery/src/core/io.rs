@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
 use ipnet::IpNet;
 use tercet_enode::{Node, NodeId, NodeRecord, PublicKey};
 use tercet_nodedb::{Seed, Write};
@@ -13,7 +12,7 @@ use crate::engine::Protocols;
 use crate::kad::RevalidationConfig;
 use crate::policy::Families;
 use crate::v4::{self, PacketHash, Token, V4Counters};
-use crate::v5::{self, RequestId, V5Counters, V5Peer};
+use crate::v5::{self, TalkMessage, TalkResponse, V5Counters, V5Peer};
 
 /// What a core is made with.
 #[derive(Clone, Debug)]
@@ -105,16 +104,7 @@ pub enum CoreInput {
         message: v5::Message,
     },
     /// Answer to a [`CoreOutput::TalkRequest`].
-    TalkResponse {
-        /// As in the output.
-        to: SocketAddr,
-        /// As in the output.
-        id: NodeId,
-        /// As in the output.
-        request: RequestId,
-        /// The other protocol's answer, empty if there is none.
-        payload: Bytes,
-    },
+    TalkResponse(TalkResponse),
     /// Answer to [`CoreOutput::LoadSeeds`].
     Seeds(Vec<Seed>),
     /// This node's record has changed.
@@ -181,18 +171,7 @@ pub enum CoreOutput {
         from: SocketAddr,
     },
     /// A discv5 message of another protocol; to be answered by [`CoreInput::TalkResponse`] in any case.
-    TalkRequest {
-        /// The UDP source.
-        from: SocketAddr,
-        /// Who asks.
-        id: NodeId,
-        /// What the response quotes.
-        request: RequestId,
-        /// The protocol's name.
-        protocol: Bytes,
-        /// Its message.
-        payload: Bytes,
-    },
+    TalkRequest(TalkMessage),
     /// Many packets looked expired, or nobody answers: the clock of this machine may be wrong. At most every ten minutes.
     Expired,
 }

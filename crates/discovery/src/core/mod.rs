@@ -383,12 +383,7 @@ impl Machine for DiscoveryCore {
                     let _dropped = self.v5.handle_message(now, &self.table, from, id, message);
                 }
             }
-            CoreInput::TalkResponse {
-                to,
-                id,
-                request,
-                payload,
-            } => self.v5.handle_talk_response(to, id, request, payload),
+            CoreInput::TalkResponse(response) => self.v5.handle_talk_response(response),
             CoreInput::Seeds(seeds) => self.handle_seeds(now, seeds),
             CoreInput::LocalRecord(record) => {
                 self.v4.handle_local_record(record.clone());

@@ -61,19 +61,9 @@ impl DiscoveryCore {
                     self.out.push_back(CoreOutput::Unsolicited { from });
                 }
             }
-            Report::TalkRequest {
-                from,
-                id,
-                request,
-                protocol,
-                payload,
-            } => self.out.push_back(CoreOutput::TalkRequest {
-                from,
-                id,
-                request,
-                protocol,
-                payload,
-            }),
+            Report::TalkRequest(message) => {
+                self.out.push_back(CoreOutput::TalkRequest(message));
+            }
             Report::Write(write) => self.write(write),
         }
     }

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tercet_enode::{NodeId, NodeRecord};
+use tercet_enode::NodeRecord;
 use tercet_nodedb::{Seed, Write};
 
 use crate::core::{Command, CoreConfig, OpId, Reply, RequestError};
-use crate::v5::{DEFAULT_SESSIONS, RequestId};
+use crate::v5::{DEFAULT_SESSIONS, TalkMessage, TalkResponse};
 use crate::vote::MIN_VOICES;
 
 /// What a [`NodeStack`](super::NodeStack) is made with. Addresses are by family: IPv4, IPv6.
@@ -66,16 +66,7 @@ pub enum StackInput {
         command: Command,
     },
     /// Answer to a [`StackOutput::TalkRequest`].
-    TalkResponse {
-        /// As in the output.
-        to: SocketAddr,
-        /// As in the output.
-        id: NodeId,
-        /// As in the output.
-        request: RequestId,
-        /// The other protocol's answer, empty if there is none.
-        payload: Bytes,
-    },
+    TalkResponse(TalkResponse),
     /// Answer to [`StackOutput::LoadSeeds`].
     Seeds(Vec<Seed>),
     /// The node is about to stop: live nodes are written out.
@@ -111,18 +102,7 @@ pub enum StackOutput {
     /// This node's record has changed. Its number is in a write of its own.
     Record(NodeRecord),
     /// A discv5 message of another protocol; to be answered by [`StackInput::TalkResponse`] in any case.
-    TalkRequest {
-        /// The UDP source.
-        from: SocketAddr,
-        /// Who asks.
-        id: NodeId,
-        /// What the response quotes.
-        request: RequestId,
-        /// The protocol's name.
-        protocol: Bytes,
-        /// Its message.
-        payload: Bytes,
-    },
+    TalkRequest(TalkMessage),
     /// The clock of this machine may be wrong; see [`CoreOutput::Expired`](crate::CoreOutput::Expired).
     SuspectClock,
 }

@@ -352,19 +352,9 @@ impl NodeStack {
             }
             CoreOutput::Vote { voter, seen_as } => self.on_vote(now, voter, seen_as),
             CoreOutput::Unsolicited { from } => self.on_contact(now, from),
-            CoreOutput::TalkRequest {
-                from,
-                id,
-                request,
-                protocol,
-                payload,
-            } => self.out.push_back(StackOutput::TalkRequest {
-                from,
-                id,
-                request,
-                protocol,
-                payload,
-            }),
+            CoreOutput::TalkRequest(message) => {
+                self.out.push_back(StackOutput::TalkRequest(message));
+            }
             CoreOutput::Expired => self.out.push_back(StackOutput::SuspectClock),
         }
     }
@@ -461,19 +451,8 @@ impl Machine for NodeStack {
             StackInput::Command { op, command } => {
                 self.core.handle(now, CoreInput::Command { op, command });
             }
-            StackInput::TalkResponse {
-                to,
-                id,
-                request,
-                payload,
-            } => {
-                let input = CoreInput::TalkResponse {
-                    to,
-                    id,
-                    request,
-                    payload,
-                };
-                self.core.handle(now, input);
+            StackInput::TalkResponse(response) => {
+                self.core.handle(now, CoreInput::TalkResponse(response));
             }
             StackInput::Seeds(seeds) => self.core.handle(now, CoreInput::Seeds(seeds)),
             StackInput::Close => self.core.handle(now, CoreInput::Close),

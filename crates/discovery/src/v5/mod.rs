@@ -11,6 +11,7 @@ mod session_io;
 mod sessions;
 #[cfg(feature = "tokio")]
 mod talk;
+mod talk_io;
 
 pub use codec::{MAX_MESSAGE, MAX_NODES, MAX_NODES_MESSAGES, MessageError, RawRecord, pack_nodes};
 pub use engine::{Drop, MAX_REQUESTS, MAX_REQUESTS_PER_NODE, REPLY_TIMEOUT, V5Counters};
@@ -28,5 +29,6 @@ pub use sessions::{
 #[cfg(feature = "tokio")]
 pub use talk::{
     MAX_TALK_PROTOCOLS, MAX_TALK_RESPONSE, MAX_TALKS, TalkCounters, TalkRegisterError,
-    TalkRegistry, TalkRequest, TalkResponder, TalkResponse, TalkTooLong,
+    TalkRegistry, TalkRequest, TalkResponder, TalkTooLong,
 };
+pub use talk_io::{TalkMessage, TalkResponse};

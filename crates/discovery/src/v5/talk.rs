@@ -15,7 +15,7 @@ use tercet_enode::NodeId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::RequestId;
+use super::{TalkMessage, TalkResponse};
 
 /// Handlers at work and answers not yet sent, as in geth. Further requests are answered empty at once.
 pub const MAX_TALKS: usize = 1024;
@@ -29,19 +29,6 @@ pub const MAX_TALK_RESPONSE: usize = 1280 - (16 + 23 + 32 + 16) - (1 + 3 + 9 + 3
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Handler = Box<dyn Fn(TalkRequest) -> Work + Send + Sync>;
-
-/// An answer on its way to the node that asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TalkResponse {
-    /// The address the request came from.
-    pub to: SocketAddr,
-    /// Who asked.
-    pub id: NodeId,
-    /// The request's id.
-    pub request: RequestId,
-    /// The answer.
-    pub payload: Bytes,
-}
 
 /// A request for a handler.
 #[derive(Debug)]
@@ -178,21 +165,10 @@ impl TalkRegistry {
 
     /// Gives a request to its handler, which runs as a task of its own. What is returned is to be sent at once: the empty
     /// answer to an unknown protocol, or to a request too many. Must be called within a tokio runtime.
-    pub fn dispatch(
-        &mut self,
-        (from, id): (SocketAddr, NodeId),
-        request: RequestId,
-        protocol: Bytes,
-        payload: Bytes,
-    ) -> Option<TalkResponse> {
+    pub fn dispatch(&mut self, message: TalkMessage) -> Option<TalkResponse> {
         self.tidy();
-        let empty = TalkResponse {
-            to: from,
-            id,
-            request,
-            payload: Bytes::new(),
-        };
-        let Some(handler) = self.handlers.get(&protocol) else {
+        let empty = message.answer(Bytes::new());
+        let Some(handler) = self.handlers.get(&message.protocol) else {
             self.counters.unknown += 1;
             return Some(empty);
         };
@@ -206,10 +182,10 @@ impl TalkRegistry {
         };
         self.counters.handled += 1;
         self.work.spawn(handler(TalkRequest {
-            from,
-            id,
-            protocol,
-            payload,
+            from: message.from,
+            id: message.id,
+            protocol: message.protocol,
+            payload: message.payload,
             responder: TalkResponder { place, empty },
         }));
         None
@@ -257,16 +233,18 @@ impl fmt::Debug for TalkRegistry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v5::RequestId;
 
     const P: Bytes = Bytes::from_static(b"p");
 
     fn ask(registry: &mut TalkRegistry, n: u8, protocol: Bytes) -> Option<TalkResponse> {
-        let sender = (
-            SocketAddr::from(([127, 0, 0, 1], 4000)),
-            NodeId::new([9; 32]),
-        );
-        let request = RequestId::new(&[n]).unwrap();
-        registry.dispatch(sender, request, protocol, Bytes::from_static(b"hi"))
+        registry.dispatch(TalkMessage {
+            from: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            id: NodeId::new([9; 32]),
+            request: RequestId::new(&[n]).unwrap(),
+            protocol,
+            payload: Bytes::from_static(b"hi"),
+        })
     }
 
     #[tokio::test]

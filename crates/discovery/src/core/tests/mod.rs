@@ -358,20 +358,9 @@ impl Net {
                     self.send(at, to, Packet::V4(hash, message));
                 }
                 CoreOutput::V5Send { to, message, .. } => self.send(at, to, Packet::V5(message)),
-                CoreOutput::TalkRequest {
-                    from: to,
-                    id,
-                    request,
-                    payload,
-                    ..
-                } => {
-                    let response = CoreInput::TalkResponse {
-                        to,
-                        id,
-                        request,
-                        payload,
-                    };
-                    self.cores[at].handle(self.now, response);
+                CoreOutput::TalkRequest(asked) => {
+                    let answer = asked.answer(asked.payload.clone());
+                    self.cores[at].handle(self.now, CoreInput::TalkResponse(answer));
                 }
                 CoreOutput::LoadSeeds { .. } => {
                     self.cores[at].handle(self.now, CoreInput::Seeds(vec![]));

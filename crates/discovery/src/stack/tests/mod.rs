@@ -190,22 +190,11 @@ impl Net {
                 StackOutput::Done { op, result } => drop(heard.done.insert(op, result)),
                 StackOutput::Record(record) => heard.records.push(record),
                 StackOutput::SuspectClock => {}
-                StackOutput::TalkRequest {
-                    from,
-                    id,
-                    request,
-                    payload,
-                    ..
-                } => {
-                    let mut payload = payload.to_vec();
+                StackOutput::TalkRequest(asked) => {
+                    let mut payload = asked.payload.to_vec();
                     payload.reverse();
-                    let answer = StackInput::TalkResponse {
-                        to: from,
-                        id,
-                        request,
-                        payload: payload.into(),
-                    };
-                    self.handle(at, answer);
+                    let answer = asked.answer(payload.into());
+                    self.handle(at, StackInput::TalkResponse(answer));
                 }
             }
         }

@@ -8,7 +8,7 @@ use tercet_enode::{Endpoint, Node, NodeId, NodeRecord, check_relay};
 use super::{V5Engine, names};
 use crate::engine::Report;
 use crate::kad::{BUCKET_SIZE, Table};
-use crate::v5::{Distances, Request, RequestId, Response, V5Peer, pack_nodes};
+use crate::v5::{Distances, Request, RequestId, Response, TalkMessage, V5Peer, pack_nodes};
 
 impl V5Engine {
     pub(super) fn on_request(
@@ -33,13 +33,13 @@ impl V5Engine {
                     self.send(from, V5Peer { id, key: None }, message);
                 }
             }
-            Request::Talk { protocol, payload } => self.report(Report::TalkRequest {
+            Request::Talk { protocol, payload } => self.report(Report::TalkRequest(TalkMessage {
                 from,
                 id,
                 request,
                 protocol,
                 payload,
-            }),
+            })),
         }
     }
 

@@ -31,8 +31,8 @@ pub use self::pending::{MAX_REQUESTS, MAX_REQUESTS_PER_NODE};
 use self::homeless::Homeless;
 use self::pending::{Asked, Gathering, Pending, Requests};
 use super::{
-    Distances, MAX_MESSAGE, MAX_REQUEST_ID, Message, Request, RequestId, Response, V5Peer,
-    WireMessage,
+    Distances, MAX_MESSAGE, MAX_REQUEST_ID, Message, Request, RequestId, Response, TalkResponse,
+    V5Peer, WireMessage,
 };
 use crate::engine::{Asker, Question, Report, RequestError};
 use crate::kad::{BUCKET_SIZE, Table};
@@ -142,13 +142,13 @@ impl V5Engine {
 
     /// Answers a [`Report::TalkRequest`], with nothing if `payload` does not fit into a datagram. Goes to the address the request
     /// came from.
-    pub(crate) fn handle_talk_response(
-        &mut self,
-        to: SocketAddr,
-        id: NodeId,
-        request: RequestId,
-        payload: Bytes,
-    ) {
+    pub(crate) fn handle_talk_response(&mut self, response: TalkResponse) {
+        let TalkResponse {
+            to,
+            id,
+            request,
+            payload,
+        } = response;
         let response = Response::Talk { payload };
         let message: Message = Message::Response(request, response.clone());
         let fits = message.encoded_len() <= MAX_MESSAGE;

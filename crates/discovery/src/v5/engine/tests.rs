@@ -12,6 +12,7 @@ use crate::engine::OpId;
 use crate::engine::{LookupId, PongInfo, Target};
 use crate::kad::{Proof, RevalidationConfig};
 use crate::policy::Families;
+use crate::v5::TalkMessage;
 
 mod contract;
 mod limits;
@@ -422,17 +423,16 @@ fn talk_goes_both_ways() {
     bench.request(THEM, ask);
     let request = RequestId::new(&[0, 7]).unwrap();
     let (from, id) = (address(THEM), id(THEM));
-    let report = Report::TalkRequest {
+    let asked = TalkMessage {
         from,
         id,
         request,
         protocol,
         payload: payload.clone(),
     };
-    assert_eq!(bench.reports(), [report]);
-    bench
-        .engine
-        .handle_talk_response(from, id, request, payload);
+    let answer = asked.answer(payload);
+    assert_eq!(bench.reports(), [Report::TalkRequest(asked)]);
+    bench.engine.handle_talk_response(answer);
     let message = Message::Response(request, talk);
     let peer = V5Peer { id, key: None };
     let to = from;

@@ -27,14 +27,8 @@ impl Sessions {
         nonce: Nonce,
         known: Option<NodeRecord>,
     ) -> Result<(), SessionDrop> {
-        if let Some(challenge) = self.challenges.get(now, &peer) {
-            let data = challenge.data;
-            self.counters.repeated += 1;
-            self.send_challenge(peer, &data);
+        if self.challenge_again(now, peer)? {
             return Ok(());
-        }
-        if !self.challenges.has_room(peer.addr.ip()) {
-            return Err(SessionDrop::SubnetFull);
         }
         let known = known.filter(|record| record.id() == peer.id);
         let kind = Kind::WhoAreYou(WhoAreYou {
@@ -55,8 +49,30 @@ impl Sessions {
         Ok(())
     }
 
+    /// Sends the challenge that waits for this peer's handshake again, if there is one.
+    ///
+    /// To the same bytes, whatever packet led to it, as go-ethereum does and expects: a peer that has several requests on their way
+    /// would else begin a handshake for each, and the two ends could be left with the keys of different ones. So a node that has restarted
+    /// within the second of a challenge is told of a packet it does not know any more, and heard when it asks again a second later.
+    pub(super) fn challenge_again(
+        &mut self,
+        now: MonoTime,
+        peer: PeerKey,
+    ) -> Result<bool, SessionDrop> {
+        if let Some(challenge) = self.challenges.get(now, &peer) {
+            let data = challenge.data;
+            self.counters.repeated += 1;
+            self.send_challenge(peer, &data);
+            return Ok(true);
+        }
+        if !self.challenges.has_room(peer.addr.ip()) {
+            return Err(SessionDrop::SubnetFull);
+        }
+        Ok(false)
+    }
+
     /// Masks the challenge, to the same bytes each time.
-    pub(super) fn send_challenge(&mut self, peer: PeerKey, data: &[u8; CHALLENGE_DATA]) {
+    fn send_challenge(&mut self, peer: PeerKey, data: &[u8; CHALLENGE_DATA]) {
         let datagram = Draft::from_head(data).mask(&Mask::new(&peer.id));
         self.send(peer.addr, datagram);
     }

@@ -260,18 +260,11 @@ impl Sessions {
         peer: PeerKey,
         nonce: Nonce,
     ) -> Result<(), SessionDrop> {
-        if let Some(challenge) = self.challenges.get(now, &peer) {
-            let data = challenge.data;
-            self.counters.repeated += 1;
-            self.send_challenge(peer, &data);
-            return Ok(());
+        if !self.challenge_again(now, peer)? {
+            let PeerKey { id, addr: from } = peer;
+            self.out
+                .push_back(SessionOutput::Unknown { from, id, nonce });
         }
-        if !self.challenges.has_room(peer.addr.ip()) {
-            return Err(SessionDrop::SubnetFull);
-        }
-        let PeerKey { id, addr: from } = peer;
-        self.out
-            .push_back(SessionOutput::Unknown { from, id, nonce });
         Ok(())
     }
 

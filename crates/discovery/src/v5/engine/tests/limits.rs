@@ -111,11 +111,12 @@ fn what_does_not_fit_into_a_datagram_is_not_sent() {
     assert_eq!(bench.engine.requests(), 1);
     // A response names no protocol: one byte less.
     for (len, answered) in [(fits + 1, fits + 1), (fits + 2, 0)] {
-        let request = RequestId::new(&[7; 8]).unwrap();
-        let payload = vec![1; len].into();
-        bench
-            .engine
-            .handle_talk_response(address(THEM), id(THEM), request, payload);
+        bench.engine.handle_talk_response(TalkResponse {
+            to: address(THEM),
+            id: id(THEM),
+            request: RequestId::new(&[7; 8]).unwrap(),
+            payload: vec![1; len].into(),
+        });
         let Message::Response(_, Response::Talk { payload }) = bench.sends().remove(0).message
         else {
             panic!("no answer");
