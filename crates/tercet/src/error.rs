@@ -54,7 +54,7 @@ pub(crate) enum CliError {
     )]
     NobodyToAsk,
     /// None of the nodes to begin with answered.
-    #[error("none of the {nodes} nodes to begin with answered")]
+    #[error("{}", nobody_answered(*nodes))]
     NobodyAnswered { nodes: usize },
     /// None of them has an address of a kind there is a socket for.
     #[error("none of the {nodes} nodes to begin with has an address that can be reached from here")]
@@ -295,6 +295,13 @@ impl CliError {
             let _closed = writeln!(io::stderr(), "error: {}", chain(self));
         }
         ExitCode::from(code)
+    }
+}
+
+fn nobody_answered(nodes: usize) -> String {
+    match nodes {
+        1 => "the one node to begin with has not answered".to_owned(),
+        _ => format!("none of the {nodes} nodes to begin with answered"),
     }
 }
 

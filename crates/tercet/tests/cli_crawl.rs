@@ -244,7 +244,7 @@ fn mistakes_are_named() {
     fails(
         &["crawl", file, "--bootnodes", &silent],
         1,
-        "none of the 1 nodes",
+        "the one node to begin with has not answered",
     );
     assert!(!std::path::Path::new(file).exists());
     // Said before anybody is asked, not after half an hour.

@@ -46,8 +46,9 @@ struct FoundReport {
 impl LookupReport {
     fn text(&self) -> String {
         let (nodes, target, elapsed) = (self.nodes.len(), short(&self.target), self.elapsed_ms);
+        let what = if nodes == 1 { "node" } else { "nodes" };
         let mut lines = vec![format!(
-            "{nodes} nodes closest to {target} in {elapsed:.1} ms"
+            "{nodes} {what} closest to {target} in {elapsed:.1} ms"
         )];
         let found = self.nodes.iter();
         lines.extend(found.map(|found| format!("{:3}  {}", found.distance, found.node.name())));
