@@ -52,7 +52,8 @@ async fn echo(mut sockets: Sockets) {
             ready = sockets.readable() => {
                 ready.unwrap();
                 for _ in 0..MAX_READS {
-                    let Some((from, datagram)) = sockets.try_receive(&mut metrics) else {
+                    sockets.fill(&mut metrics, || ());
+                    let Some((from, datagram)) = sockets.take(&mut metrics) else {
                         break;
                     };
                     sockets.send(from, datagram.freeze(), &mut metrics);

@@ -32,6 +32,7 @@ use crate::stack::StackConfig;
 /// | `reply_timeout` | 500ms |
 /// | `v5_reply_timeout` | 700ms |
 /// | `ntp_server` | none |
+/// | `second_reader` | false |
 /// | `seed` | from the system |
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -84,6 +85,11 @@ pub struct DiscoveryConfig {
     /// A time server, `host` or `host:port`, to ask whether this host's clock is right when many packets look expired; the
     /// operator is warned if it is not. Without one nobody is asked.
     pub ntp_server: Option<String>,
+    /// Whether a second thread reads, from a socket of its own on the same port: for boot nodes and others that are asked some ten thousand
+    /// times a second. What arrives on one core is then answered there. A sender's datagrams keep their order only as long as all arrive on
+    /// one core, as network cards see to. Where everything arrives on one core it costs more than it brings. Without effect on a single
+    /// core and elsewhere than on Linux.
+    pub second_reader: bool,
     /// Seed of all randomness, for reproducible runs. `None`: asked of the system.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub seed: Option<[u8; 32]>,
@@ -108,6 +114,7 @@ impl Default for DiscoveryConfig {
             reply_timeout: Duration::from_millis(500),
             v5_reply_timeout: Duration::from_millis(700),
             ntp_server: None,
+            second_reader: false,
             seed: None,
         }
     }
@@ -365,6 +372,12 @@ impl DiscoveryConfigBuilder {
     /// The time server to ask when the clock is suspected, `host` or `host:port`. Default: none.
     pub fn ntp_server(mut self, server: impl Into<String>) -> Self {
         self.config.ntp_server = Some(server.into());
+        self
+    }
+
+    /// Whether a second thread reads, see [`DiscoveryConfig::second_reader`]. Default: no.
+    pub fn second_reader(mut self, on: bool) -> Self {
+        self.config.second_reader = on;
         self
     }
 

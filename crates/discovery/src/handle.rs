@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::DiscoveryConfig;
 use crate::core::{Command, FindTarget, Found, Reply, RequestError};
-use crate::driver::{Background, Driver, Published, RecordChange, Request, TalkHandler};
+use crate::driver::{
+    Background, Beside, Driver, Hand, Published, RecordChange, Request, Shared, TalkHandler,
+};
 use crate::engine::{PongInfo, Protocol};
 use crate::error::{StartError, TalkError};
 use crate::iter::RandomNodes;
@@ -71,6 +73,7 @@ impl Discovery {
         let clock = Clock::start();
         let stored_seq = db.local_seq(&key.node_id()).map_err(StartError::Database)?;
         let (v5, ntp_server) = (config.v5, config.ntp_server.clone());
+        let second_reader = config.second_reader;
         let seed = rand::RngExt::random(&mut rng);
         let stack_config = config.into_stack(seed, (local_addr, local_addr_v6));
         let stack = NodeStack::new(stack_config, key, stored_seq, clock.now())
@@ -89,17 +92,21 @@ impl Discovery {
         let pool = Pool::start(workers).map_err(StartError::Threads)?;
         let lanes = Lanes::new(KeyedState::new(&mut rng.child("lanes")));
         let walk_seed = rand::RngExt::random(&mut rng);
+        let shared = Arc::new(Shared::new(clock, stack, lanes, published));
+        let mut hand = Hand::new(sockets);
+        let beside = match second_reader {
+            true => Beside::start(&mut hand, &shared, &cancel),
+            false => None,
+        };
         let driver = Driver {
-            sockets,
+            hand,
             pool,
-            lanes,
-            stack,
+            shared,
+            beside,
             talks: TalkRegistry::new(),
             background: Background::new(rng.child("background"), ntp_server),
             db: db.clone(),
-            clock,
             requests: request_rx,
-            published,
             cancel: cancel.clone(),
         };
         let tasks = TaskTracker::new();

@@ -49,3 +49,16 @@ pub struct DiscoveryMetrics {
     /// Milliseconds to add to this host's clock to have the time server's, by the last check that was answered.
     pub clock_drift_millis: Option<i64>,
 }
+
+impl DiscoveryMetrics {
+    /// Adds what was counted at sockets.
+    pub(crate) const fn add_sockets(&mut self, more: &Self) {
+        self.datagrams_in += more.datagrams_in;
+        self.bytes_in += more.bytes_in;
+        self.datagrams_out += more.datagrams_out;
+        self.bytes_out += more.bytes_out;
+        self.datagrams_handed_over += more.datagrams_handed_over;
+        self.out_queue_full += more.out_queue_full;
+        self.socket_errors += more.socket_errors;
+    }
+}

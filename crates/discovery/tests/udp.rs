@@ -59,6 +59,11 @@ async fn until(discovery: &Discovery, done: impl FnMut(&TableSnapshot) -> bool) 
     waited.unwrap().unwrap();
 }
 
+async fn until_live(one: &Discovery, other: &Discovery) {
+    let id = other.local_record().id();
+    until(one, |table| table.get(&id).is_some_and(|entry| entry.live)).await;
+}
+
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("in time")
 }
@@ -194,6 +199,70 @@ async fn a_port_in_use_is_named() {
         text.contains(&addr.to_string()) && text.contains("in use"),
         "{text}"
     );
+}
+
+/// Answers a question on each core, over a socket whose datagrams arrive there.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_with_two_readers_answers_on_every_core() {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use tercet_discovery::v4::codec;
+    use tercet_discovery::v4::{Message, Ping, WireEndpoint};
+    use tercet_machine::Clock;
+
+    const PINGS: u64 = 20;
+
+    let config = DiscoveryConfig::builder().listen(loopback());
+    let config = config.second_reader(true).build().unwrap();
+    let node = Discovery::start(config, key(), NodeDb::memory().unwrap());
+    let node = node.await.unwrap();
+    let addr = node.local_addr();
+    let set = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU)
+        .filter(|core| set.is_set(*core))
+        .collect();
+    for core in &cores {
+        let core = *core;
+        let ask = move || {
+            let mut own = CpuSet::new();
+            own.set(core);
+            sched_setaffinity(None, &own).unwrap();
+            let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            let key = key();
+            for n in 0..PINGS {
+                let ping = Message::Ping(Ping {
+                    from: WireEndpoint::default(),
+                    to: WireEndpoint::default(),
+                    expiration: Clock::start().now().unix.as_secs() + 20 + n,
+                    enr_seq: None,
+                });
+                let (datagram, hash) = codec::encode(&key, &ping);
+                socket.send_to(&datagram, addr).unwrap();
+                let mut buffer = [0; 1280];
+                loop {
+                    let len = socket.recv(&mut buffer).unwrap();
+                    // The node's own pings come between.
+                    if let Message::Pong(pong) = codec::decode(&buffer[..len]).unwrap().message {
+                        assert_eq!(pong.ping_hash, hash);
+                        break;
+                    }
+                }
+            }
+        };
+        // Not on a thread that others use afterwards.
+        let ask = std::thread::spawn(ask);
+        let asked = tokio::task::spawn_blocking(move || ask.join());
+        within(asked).await.unwrap().unwrap();
+    }
+    let other = start(vec![node.local_node()]).await;
+    until_live(&other, &node).await;
+    let metrics = node.metrics();
+    assert!(metrics.datagrams_in > PINGS * cores.len() as u64);
+    assert!(metrics.datagrams_out > PINGS * cores.len() as u64);
+    // Both sockets are gone afterwards.
+    within(node.shutdown()).await;
+    UdpSocket::bind(addr).await.unwrap();
 }
 
 #[tokio::test]

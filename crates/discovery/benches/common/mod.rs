@@ -13,7 +13,7 @@ use tercet_discovery::v5::{
     Message, Request, RequestId, Response, SessionInput, SessionOutput, Sessions, SessionsConfig,
     V5Peer, WireMessage,
 };
-use tercet_discovery::{Discovery, DiscoveryConfig};
+use tercet_discovery::{Discovery, DiscoveryConfig, DiscoveryConfigBuilder};
 use tercet_enode::{NodeId, NodeRecord, SecretKey};
 use tercet_machine::{Clock, Machine, MachineRng, MonoTime, Now, UnixTime};
 use tercet_nodedb::NodeDb;
@@ -129,8 +129,16 @@ pub fn runtime(name: &str, threads: usize) -> Runtime {
 
 /// A service on loopback that remembers nothing, and how a discv5 peer names it.
 pub fn start(runtime: &Runtime, seed: u8) -> (Discovery, V5Peer) {
+    start_with(runtime, seed, DiscoveryConfig::builder())
+}
+
+pub fn start_with(
+    runtime: &Runtime,
+    seed: u8,
+    config: DiscoveryConfigBuilder,
+) -> (Discovery, V5Peer) {
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
-    let config = DiscoveryConfig::builder().listen(listen).build().unwrap();
+    let config = config.listen(listen).build().unwrap();
     let key = SecretKey::generate(&mut MachineRng::from_seed([seed; 32]));
     let peer = peer(&key);
     let start = Discovery::start(config, key, NodeDb::memory().unwrap());

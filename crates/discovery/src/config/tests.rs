@@ -34,6 +34,7 @@ fn the_documented_defaults_are_the_ones() {
         ("reply_timeout", seconds(config.reply_timeout)),
         ("v5_reply_timeout", seconds(config.v5_reply_timeout)),
         ("ntp_server", none(config.ntp_server.is_none())),
+        ("second_reader", config.second_reader.to_string()),
     ];
     let source = include_str!("../config.rs");
     for (name, default) in rows {

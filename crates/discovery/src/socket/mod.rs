@@ -1,6 +1,6 @@
 //! The UDP sockets with their bounded queues, read and written in batches: one system call for up to 32 datagrams. A full
 //! system buffer never blocks the driver: what does not fit waits here, and what does not fit here is dropped, as the network
-//! would. Bursts may be left to a thread for each socket.
+//! would. Bursts may be left to a thread for each socket. Two readers have two sockets on the same port, for what arrives on two cores.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,11 +14,15 @@ use crate::error::StartError;
 use crate::metrics::DiscoveryMetrics;
 
 mod batch;
+mod cores;
 mod egress;
 mod port;
 mod queue;
 
+pub(crate) use self::cores::Cores;
+
 use self::batch::Inbox;
+use self::cores::here;
 use self::egress::{Egress, Wire as _, settle};
 use self::port::Port;
 use self::queue::Queue;
@@ -29,6 +33,9 @@ pub const MAX_QUEUED: usize = 1024;
 /// With more datagrams than this under way the driver takes part in sending: twice the answers to one turn's short questions, so
 /// that it does so only when the thread is the slower of the two.
 const AHEAD: usize = 128;
+
+/// Every so often a reader begins with its own port, whatever core it runs on: it is the one who is woken for it.
+const OWN_FIRST: usize = 8;
 
 /// As many datagrams as this the driver sends itself: what goes into one system call. On a single core it sends all of them, as
 /// there is nothing to gain by another thread.
@@ -41,26 +48,68 @@ fn inline() -> usize {
 #[derive(Debug)]
 struct Socket {
     port: Arc<Port>,
+    /// The other socket on the same port, and the core whose datagrams arrive there.
+    twin: Option<(Arc<Port>, usize)>,
     queue: Queue,
     egress: Egress,
     /// Datagrams the thread had not yet sent when it was last asked, and those handed over since.
     handed_over: usize,
     /// A longer queue is handed over.
     inline: usize,
+    /// Whether it may be.
+    spare: bool,
 }
 
 impl Socket {
     /// See [`Port::bind`].
     fn bind(addr: SocketAddr, only_v6: bool) -> Result<Self, StartError> {
         let error = |source| StartError::Bind { addr, source };
-        let port = Arc::new(Port::bind(addr, only_v6).map_err(error)?);
+        let port = Port::bind(addr, only_v6).map_err(error)?;
+        Self::on(port).map_err(StartError::Threads)
+    }
+
+    fn on(port: Port) -> io::Result<Self> {
+        let port = Arc::new(port);
         Ok(Self {
-            egress: Egress::start(Arc::clone(&port)).map_err(StartError::Threads)?,
+            egress: Egress::start(Arc::clone(&port))?,
             port,
+            twin: None,
             queue: Queue::default(),
             handed_over: 0,
             inline: inline(),
+            spare: true,
         })
+    }
+
+    /// See [`Port::beside`].
+    fn beside(&self, cores: Cores) -> io::Result<Self> {
+        let mut other = Self::on(self.port.beside(cores)?)?;
+        other.twin = Some((Arc::clone(&self.port), cores.first));
+        Ok(other)
+    }
+
+    /// Knows `other`, made by [`beside`](Self::beside), as its twin.
+    fn pair(&mut self, other: &Self, cores: Cores) {
+        self.twin = Some((Arc::clone(&other.port), cores.second));
+    }
+
+    /// Reads once what has arrived on the core this thread runs on; if that is nothing, or with `own_first`, from its own port.
+    fn receive<T>(
+        &self,
+        inbox: &mut Inbox,
+        own_first: bool,
+        mut enter: impl FnMut() -> T,
+    ) -> io::Result<T> {
+        if let Some((twin, core)) = &self.twin
+            && !own_first
+            && here() == Some(*core)
+        {
+            match twin.receive_for_other(inbox, &mut enter) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+        }
+        self.port.receive(inbox, enter)
     }
 
     /// Datagrams waiting to be sent.
@@ -97,7 +146,7 @@ impl Socket {
         if self.handed_over > 0 {
             self.handed_over = self.egress.collect(metrics);
         }
-        if self.handed_over == 0 && self.queue.len() <= self.inline {
+        if self.handed_over == 0 && (self.queue.len() <= self.inline || !self.spare) {
             self.send_inline(metrics);
         }
         if !self.queue.is_empty() {
@@ -135,8 +184,8 @@ pub(crate) struct Sockets {
     /// For IPv6, where `main` is an IPv4 socket.
     six: Option<Socket>,
     inbox: Inbox,
-    /// Whose turn it is to be read first, so that a flood on one leaves the other its half.
-    six_first: bool,
+    /// Decides whose turn it is to be read first, so that a flood on one leaves the others their part.
+    reads: usize,
 }
 
 impl Sockets {
@@ -158,8 +207,44 @@ impl Sockets {
             main,
             six,
             inbox: Inbox::new(),
-            six_first: false,
+            reads: 0,
         })
+    }
+
+    /// Sockets beside these on the same ports, for another reader. Each of both waits for its own, and reads what has arrived on the
+    /// core it happens to run on.
+    ///
+    /// # Errors
+    /// Where the system cannot do that.
+    pub(crate) fn beside(&mut self, cores: Cores) -> io::Result<Self> {
+        let main = self.main.beside(cores)?;
+        let six = self.six.as_ref().map(|six| six.beside(cores)).transpose()?;
+        self.main.pair(&main, cores);
+        if let (Some(own), Some(other)) = (&mut self.six, &six) {
+            own.pair(other, cores);
+        }
+        Ok(Self {
+            main,
+            six,
+            inbox: Inbox::new(),
+            reads: 0,
+        })
+    }
+
+    /// Forgets the sockets that were made beside these, so that they close with whoever has them.
+    pub(crate) fn alone(&mut self) {
+        self.main.twin = None;
+        if let Some(six) = &mut self.six {
+            six.twin = None;
+        }
+    }
+
+    /// Whether threads may send what does not go into one system call.
+    pub(crate) fn may_hand_over(&mut self, spare: bool) {
+        self.main.spare = spare;
+        if let Some(six) = &mut self.six {
+            six.spare = spare;
+        }
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -200,22 +285,24 @@ impl Sockets {
         }
     }
 
-    /// A datagram that has arrived, if there is one. IPv4 senders on an IPv6 socket appear under their IPv4 address.
-    pub(crate) fn try_receive(
+    /// Reads once and enters, if nothing that was read waits to be taken; what entering came to. `None` if nothing has arrived.
+    pub(crate) fn fill<T>(
         &mut self,
         metrics: &mut DiscoveryMetrics,
-    ) -> Option<(SocketAddr, BytesMut)> {
-        for _ in 0..2 {
-            if !self.inbox.is_empty() {
-                break;
-            }
+        mut enter: impl FnMut() -> T,
+    ) -> Option<T> {
+        if !self.inbox.is_empty() {
+            return Some(enter());
+        }
+        for _ in 0..1 + usize::from(self.six.is_some()) {
+            self.reads = self.reads.wrapping_add(1);
             let socket = match &self.six {
-                Some(six) if self.six_first => six,
+                Some(six) if self.reads.is_multiple_of(2) => six,
                 _ => &self.main,
             };
-            self.six_first = !self.six_first;
-            match socket.port.try_receive(&mut self.inbox) {
-                Ok(()) => {}
+            let own_first = (self.reads / 2).is_multiple_of(OWN_FIRST);
+            match socket.receive(&mut self.inbox, own_first, &mut enter) {
+                Ok(entered) => return Some(entered),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
                     metrics.socket_errors += 1;
@@ -223,6 +310,14 @@ impl Sockets {
                 }
             }
         }
+        None
+    }
+
+    /// A datagram that was read, if there is one. IPv4 senders on an IPv6 socket appear under their IPv4 address.
+    pub(crate) fn take(
+        &mut self,
+        metrics: &mut DiscoveryMetrics,
+    ) -> Option<(SocketAddr, BytesMut)> {
         let (from, datagram) = self.inbox.take()?;
         metrics.datagrams_in += 1;
         metrics.bytes_in += datagram.len() as u64;

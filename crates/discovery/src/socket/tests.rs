@@ -3,11 +3,15 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
+#[cfg(target_os = "linux")]
+mod pair;
+
 async fn receive(sockets: &mut Sockets) -> (SocketAddr, BytesMut) {
     let mut metrics = DiscoveryMetrics::default();
     loop {
         sockets.readable().await.unwrap();
-        if let Some(received) = sockets.try_receive(&mut metrics) {
+        sockets.fill(&mut metrics, || ());
+        if let Some(received) = sockets.take(&mut metrics) {
             return received;
         }
     }
