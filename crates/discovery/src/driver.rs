@@ -218,12 +218,7 @@ impl Driver {
     fn act(&mut self, state: &mut State, output: StackOutput) {
         match output {
             StackOutput::Datagram { to, datagram } => self.hand.send(to, datagram),
-            StackOutput::Write(write) => {
-                if let Err(error) = self.db.write(write) {
-                    self.shared.lock().metrics.database_busy += 1;
-                    tracing::debug!(%error, "not written to the node database");
-                }
-            }
+            StackOutput::Write(write) => self.shared.lock().write(write),
             StackOutput::LoadSeeds { count, max_age } => {
                 let turn = self.shared.lock();
                 let mut exclude: Vec<_> = turn

@@ -92,7 +92,7 @@ impl Discovery {
         let pool = Pool::start(workers).map_err(StartError::Threads)?;
         let lanes = Lanes::new(KeyedState::new(&mut rng.child("lanes")));
         let walk_seed = rand::RngExt::random(&mut rng);
-        let shared = Arc::new(Shared::new(clock, stack, lanes, published));
+        let shared = Arc::new(Shared::new(clock, db.clone(), stack, lanes, published));
         let mut hand = Hand::new(sockets);
         let beside = match second_reader {
             true => Beside::start(&mut hand, &shared, &cancel),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use tercet_machine::{Clock, Machine, MonoTime, Now};
+use tercet_nodedb::{NodeDb, Write};
 use tokio::sync::Notify;
 
 use super::hand::{Hand, Which};
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
 pub(super) struct Turn {
     pub(super) stack: NodeStack,
     pub(super) metrics: DiscoveryMetrics,
+    db: NodeDb,
     /// When the driver wakes up by itself.
     pub(super) armed: Option<MonoTime>,
     /// Datagrams that wait for the work of an earlier one from the same source.
@@ -48,6 +50,7 @@ pub(super) struct Turn {
 impl Shared {
     pub(crate) fn new(
         clock: Clock,
+        db: NodeDb,
         stack: NodeStack,
         lanes: Lanes<BytesMut>,
         published: Published,
@@ -55,6 +58,7 @@ impl Shared {
         let turn = Turn {
             stack,
             metrics: DiscoveryMetrics::default(),
+            db,
             armed: None,
             lanes,
             jobs: Vec::new(),
@@ -178,13 +182,22 @@ impl Turn {
         None
     }
 
-    /// Sends what the stack wants sent; what else it puts out is left to the driver.
+    /// Queues what the stack wants sent, and hands the database what it is to write: the number of a new record has to be there before
+    /// the record is sent. What else it puts out is left to the driver.
     pub(super) fn drain(&mut self, hand: &mut Hand) {
         while let Some(output) = self.stack.poll() {
             match output {
                 StackOutput::Datagram { to, datagram } => hand.send(to, datagram),
+                StackOutput::Write(write) => self.write(write),
                 other => self.rest.push(other),
             }
+        }
+    }
+
+    pub(super) fn write(&mut self, write: Write) {
+        if let Err(error) = self.db.write(write) {
+            self.metrics.database_busy += 1;
+            tracing::debug!(%error, "not written to the node database");
         }
     }
 

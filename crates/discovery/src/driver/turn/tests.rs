@@ -28,7 +28,8 @@ fn service() -> (Shared, Hand) {
         metrics: watch::channel(DiscoveryMetrics::default()).0,
     };
     let lanes = Lanes::new(KeyedState::new(&mut rng));
-    let shared = Shared::new(clock, stack, lanes, published);
+    let db = NodeDb::memory().unwrap();
+    let shared = Shared::new(clock, db, stack, lanes, published);
     (shared, Hand::new(sockets))
 }
 
@@ -68,6 +69,17 @@ async fn a_reader_waits_while_too_much_is_left_to_the_driver() {
     assert!(jobs.len() + rest.len() == MAX_LEFT && jobs.len() > MAX_LEFT / 2);
     drop(turn);
     assert!(is_ready(shared.room()));
+}
+
+/// A new record's number is kept before anybody can be sent the record.
+#[tokio::test]
+async fn what_the_database_is_to_know_waits_for_nobody() {
+    let (shared, mut hand) = service();
+    let mut turn = shared.lock();
+    turn.drain(&mut hand);
+    let record = turn.stack.record();
+    let stored = turn.db.local_seq(&record.id()).unwrap();
+    assert_eq!(stored, Some(record.seq()));
 }
 
 #[tokio::test]
