@@ -229,8 +229,7 @@ fn who_has_gone_is_given_another_chance_where_there_is_room() {
 
 #[test]
 fn few_of_those_who_have_gone_are_remembered() {
-    let rng = MachineRng::from_seed([3; 32]);
-    let mut table = Table::new(node(LOCAL).id(), RevalidationConfig::default(), rng);
+    let mut table = empty();
     let now = MonoTime::ZERO;
     let nodes: Vec<Node> = (1..=MAX_DEPARTED as u64 + 1).map(node).collect();
     for node in &nodes {
@@ -266,4 +265,97 @@ fn a_copy_shares_with_the_one_before_what_has_not_changed() {
     assert_eq!(shared(&copy), (0..BUCKETS - 1).collect::<Vec<_>>());
     assert!(before.get(&id).is_some() && copy.get(&id).is_none());
     assert!(copy.get(&full.waiting.id()).is_some());
+}
+
+fn empty() -> Table {
+    let rng = MachineRng::from_seed([3; 32]);
+    Table::new(node(LOCAL).id(), RevalidationConfig::default(), rng)
+}
+
+#[test]
+fn who_never_answered_is_forgotten_when_he_goes() {
+    let mut table = empty();
+    let now = MonoTime::ZERO;
+    table.add(now, node(1), Proof::Hearsay);
+    let fallback = Fallback::default();
+    let failed = table.on_check_failed(now, &node(1).id(), Protocol::V4, fallback);
+    assert_eq!(failed, CheckFailed::Gone);
+    table.recall(now);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn who_has_waited_comes_in_with_what_he_has_proven_and_is_checked_soon() {
+    let mut table = empty();
+    let now = MonoTime::ZERO;
+    table.add_waiting(now, node(1), Proof::Answer(Protocol::V4));
+    table.add_waiting(now, node(1), Proof::Answer(Protocol::V5));
+    table.add_waiting(now, node(2), Proof::Hearsay);
+    assert!(table.is_empty());
+    table.fill(now);
+    let copy = table.snapshot();
+    let place = |n| {
+        let entry = copy.get(&node(n).id()).expect("it has a place");
+        (entry.protocols, entry.checks, entry.list)
+    };
+    let soon = RevalidationList::Fast;
+    assert_eq!(place(1), (Protocols::ALL, 1, soon));
+    assert_eq!(place(2), (Protocols::NONE, 0, soon));
+}
+
+#[test]
+fn of_one_network_no_more_wait_than_may_come_in() {
+    let mut table = empty();
+    let far = (1..)
+        .map(node)
+        .filter(|far| node(LOCAL).id().log_distance(&far.id()) == 256);
+    let here: Vec<Node> = far.take(4).collect();
+    for (n, known) in here.into_iter().enumerate() {
+        let at = Endpoint::new([30, 0, 0, n as u8].into(), 30303, 0);
+        let added = table.add_waiting(MonoTime::ZERO, known.with_endpoint(at), Proof::Contact);
+        let expected = if n < BUCKET_LIMITS.v4 {
+            Added::Waiting
+        } else {
+            Added::Refused(Refusal::Subnet)
+        };
+        assert_eq!(added, expected, "{n}");
+    }
+}
+
+#[test]
+fn one_answer_owed_costs_nobody_his_place() {
+    let mut full = Full::new(&[Protocol::V4], 1);
+    assert_eq!(full.fails(Protocol::V4), CheckFailed::Kept);
+    assert_eq!(full.fails(Protocol::V4), CheckFailed::Gone);
+}
+
+#[test]
+fn however_many_die_the_slow_list_has_a_greatest_haste() {
+    let mut full = Full::new(&[Protocol::V4], 1);
+    for member in &full.members[..12] {
+        for _ in 0..2 {
+            let fallback = Fallback::default();
+            full.table
+                .on_check_failed(full.now, &member.id(), Protocol::V4, fallback);
+        }
+    }
+    assert_eq!(full.table.len(), 5);
+    // A check each 0.28 s at first, each making the gap longer by a 32nd: 66 in a minute.
+    let count = checks(&mut full, |_| false);
+    assert!((30..120).contains(&count), "{count}");
+}
+
+#[test]
+fn who_does_not_answer_a_question_is_silent_over_that_protocol_there() {
+    let mut table = empty();
+    let (now, known) = (MonoTime::ZERO, node(1));
+    let silent = |table: &Table| table.standing(&known.id()).map(|standing| standing.silent);
+    table.add(now, known.clone(), Proof::Answer(Protocol::V4));
+    let elsewhere = Endpoint::new([30, 9, 9, 9].into(), 30303, 0);
+    for (endpoint, protocol) in [(&elsewhere, Protocol::V5), (known.endpoint(), Protocol::V4)] {
+        table.on_unanswered(&known.id(), endpoint, protocol);
+        assert_eq!(silent(&table), Some(Protocols::NONE));
+    }
+    table.on_unanswered(&known.id(), known.endpoint(), Protocol::V5);
+    assert_eq!(silent(&table), Some(Protocols::V5));
 }

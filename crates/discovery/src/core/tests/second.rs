@@ -149,26 +149,60 @@ fn where_it_was_silent_once_it_is_tried_again_now_and_then() {
     assert!(again * 3 <= checks, "{again} of {checks}");
 }
 
-#[test]
-fn where_many_are_proven_it_waits_for_the_fast_list() {
+/// So many others have answered over discv5, and node 1 over discv4; its record has just shown that it may speak both.
+fn among(others: usize) -> Bench {
     let mut bench = bench();
     let distance = |n| id(0).log_distance(&id(n));
     // None of them in its bucket.
-    let others = (100..).filter(|n| distance(*n) != distance(1));
-    for n in others.take(4 * BUCKET_SIZE) {
+    let all = (100..).filter(|n| distance(*n) != distance(1));
+    for n in all.take(others) {
         let known = node(n).with_record(record_at(n, address(n), 1)).unwrap();
         bench
             .core
             .table
             .add(START.mono, known, Proof::Answer(Protocol::V5));
     }
-    let live = bench.core.table().live_over(Protocol::V5);
-    assert!(live >= BUCKET_SIZE, "{live}");
     bench.bond(1);
     bench.ping_from(1, address(1), Some(1));
     deliver(&mut bench, 1, record_at(1, address(1), 1));
+    bench
+}
+
+#[test]
+fn where_many_are_proven_it_waits_for_the_fast_list() {
+    let mut bench = among(4 * BUCKET_SIZE);
+    let live = bench.core.table().live_over(Protocol::V5);
+    assert!(live >= BUCKET_SIZE, "{live}");
     assert_eq!(pings(&mut bench), [], "not at once");
     bench.wait(Duration::from_secs(3));
     let asked = pings(&mut bench);
     assert!(asked.iter().any(|(to, _)| *to == address(1)), "{asked:?}");
+}
+
+#[test]
+fn where_few_are_proven_it_does_not_wait() {
+    let mut bench = among(BUCKET_SIZE - 1);
+    assert_eq!(bench.core.table().live_over(Protocol::V5), BUCKET_SIZE - 1);
+    let asked = pings(&mut bench);
+    assert!(asked.iter().any(|(to, _)| *to == address(1)), "{asked:?}");
+}
+
+#[test]
+fn where_it_owes_an_answer_over_one_it_is_checked_over_the_other() {
+    for owed in [Protocol::V4, Protocol::V5] {
+        let mut bench = bench();
+        let known = node(1).with_record(record_at(1, address(1), 1)).unwrap();
+        for protocol in [Protocol::V4, Protocol::V5] {
+            let proof = Proof::Answer(protocol);
+            bench.core.table.add(START.mono, known.clone(), proof);
+        }
+        bench.core.table.on_find_failed(START.mono, &id(1), owed);
+        bench.core.check(bench.now, &known);
+        bench.core.settle(bench.now);
+        bench.drain();
+        let over_v4 = bench.last(address(1), MessageKind::Ping).is_some();
+        let over_v5 = !pings(&mut bench).is_empty();
+        let expected = (owed == Protocol::V5, owed == Protocol::V4);
+        assert_eq!((over_v4, over_v5), expected, "{owed:?}");
+    }
 }
