@@ -6,6 +6,7 @@ mod responder;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -325,24 +326,16 @@ fn the_status_tells_the_chain_where_the_record_does_not() {
     );
 }
 
-#[test]
-fn the_address_that_answers_is_on_record() {
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        assert!(std::env::var_os("CI").is_none(), "CI has no IPv6");
-        println!("skipped: this machine has no IPv6");
-        return;
-    }
-    let runtime = runtime();
-    let config = DiscoveryConfig::builder().listen("[::1]:0".parse().unwrap());
-    let node = runtime.block_on(service(1, config));
-    // Nobody reads from its IPv4 address.
-    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+/// Where the only node of a crawl is on record: in its own row, and where it answered over each protocol. It begins with a record that
+/// names an address of each family and is newer than the node's own, from which nothing is learnt then.
+fn on_record(seed: u8, v4: SocketAddr, v6: SocketAddr) -> [String; 3] {
     let record = NodeRecord::builder()
-        .ip([127, 0, 0, 1].into())
-        .udp(silent.local_addr().unwrap().port())
-        .ip("::1".parse().unwrap())
-        .udp6(node.local_addr().port());
-    let record = record.sign(&key(1)).unwrap().to_string();
+        .seq(u64::MAX)
+        .ip(v4.ip())
+        .udp(v4.port())
+        .ip(v6.ip())
+        .udp6(v6.port());
+    let record = record.sign(&key(seed)).unwrap().to_string();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (file, db) = (path("nodes.json"), path("crawl.db"));
@@ -356,18 +349,52 @@ fn the_address_that_answers_is_on_record() {
         "--json",
     ]);
     assert_eq!(report["answered"], 1, "{report}");
-    let port = i64::from(node.local_addr().port());
-    for (table, row) in [
-        ("sightings", "ip || ' ' || port"),
-        ("nodes", "ip || ' ' || udp"),
-    ] {
-        let places = format!("SELECT group_concat(DISTINCT {row}) FROM {table}");
-        assert_eq!(
-            one::<String>(&db, &places),
-            format!("::1 {port}"),
-            "{table}"
-        );
+    let answered = |protocol| {
+        format!(
+            "SELECT group_concat(ip || ' ' || port) FROM sightings WHERE protocol = '{protocol}' AND rtt_us > 0"
+        )
+    };
+    let itself = "SELECT group_concat(ip || ' ' || udp) FROM nodes".to_owned();
+    [itself, answered("v4"), answered("v5")].map(|query| one(&db, &query))
+}
+
+fn has_ipv6() -> bool {
+    let has = std::net::UdpSocket::bind("[::1]:0").is_ok();
+    if !has {
+        assert!(std::env::var_os("CI").is_none(), "CI has no IPv6");
+        println!("skipped: this machine has no IPv6");
     }
+    has
+}
+
+#[test]
+fn the_address_that_answers_is_on_record() {
+    if !has_ipv6() {
+        return;
+    }
+    let runtime = runtime();
+    let config = DiscoveryConfig::builder().listen("[::1]:0".parse().unwrap());
+    let node = runtime.block_on(service(1, config));
+    // Nobody reads from its IPv4 address.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = format!("::1 {}", node.local_addr().port());
+    let found = on_record(1, silent.local_addr().unwrap(), node.local_addr());
+    assert_eq!(found, [&at; 3].map(String::clone));
+}
+
+#[test]
+fn each_protocol_has_the_address_on_record_that_answers_over_it() {
+    if !has_ipv6() {
+        return;
+    }
+    let runtime = runtime();
+    let listen = |at: &str| DiscoveryConfig::builder().listen(at.parse().unwrap());
+    let v4 = runtime.block_on(service(1, listen("127.0.0.1:0").v5(false)));
+    let v5 = runtime.block_on(service(1, listen("[::1]:0").v4(false)));
+    let (v4, v5) = (v4.local_addr(), v5.local_addr());
+    let [_, over_v4, over_v5] = on_record(1, v4, v5);
+    assert_eq!(over_v4, format!("127.0.0.1 {}", v4.port()));
+    assert_eq!(over_v5, format!("::1 {}", v5.port()));
 }
 
 #[test]
