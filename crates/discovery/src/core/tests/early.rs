@@ -63,8 +63,16 @@ fn a_lookup_in_vain_is_begun_once_more_behind_the_first_refresh() {
 /// until a moment later.
 #[test]
 fn an_early_lookup_of_a_guest_finds_everybody() {
+    for millis in [1, 5, 10, 15, 20, 30, 50] {
+        guests_find_everybody(Duration::from_millis(millis));
+    }
+}
+
+fn guests_find_everybody(delay: Duration) {
     const LIVING: u64 = 5;
-    let mut net = Net::new(LIVING, Duration::from_millis(1), address);
+    // With the dead among them no more than one answer names.
+    const ALL: u64 = 16;
+    let mut net = Net::new(LIVING, delay, address);
     let all_met = |net: &Net| {
         let full = |core: &DiscoveryCore| core.table().live_len() as u64 == LIVING - 1;
         net.cores.iter().all(full)
@@ -72,7 +80,7 @@ fn an_early_lookup_of_a_guest_finds_everybody() {
     net.run(Duration::from_secs(60), all_met).expect("all meet");
     let core =
         |n, net: &Net, config| DiscoveryCore::new(config, record_at(n, address(n), 1), net.now);
-    for guest in LIVING..LIVING + 60 {
+    for guest in LIVING..ALL {
         let config = CoreConfig {
             guest: true,
             bootnodes: vec![node(0)],
@@ -89,7 +97,8 @@ fn an_early_lookup_of_a_guest_finds_everybody() {
         };
         let found: BTreeSet<NodeId> = found.closest.iter().map(Node::id).collect();
         let living: BTreeSet<NodeId> = (0..LIVING).map(|n| public(n).node_id()).collect();
-        assert_eq!(found, living, "{guest}");
+        assert_eq!(found, living, "{guest}, {delay:?}");
+        net.run(Duration::from_millis(500), |_| false);
         // It has gone, and whom it asked does not know yet.
         net.addrs[at] = address(1000 + guest);
         net.cores[at] = core(guest, &net, super::config(guest));
