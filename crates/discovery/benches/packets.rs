@@ -200,11 +200,16 @@ impl Load for Handshakes {
         }
         let mut buffer = [0; 1280];
         let answer = |at: usize| {
-            while v5.sockets[at].recv(&mut buffer).unwrap() != WHOAREYOU {}
-            v5.peers[at]
-                .take(v5.to.0, &buffer[..WHOAREYOU])
-                .send
-                .remove(0)
+            loop {
+                if v5.sockets[at].recv(&mut buffer).unwrap() != WHOAREYOU {
+                    continue;
+                }
+                // One about an earlier packet leads to nothing.
+                let taken = v5.peers[at].take(v5.to.0, &buffer[..WHOAREYOU]);
+                if let Some(handshake) = taken.send.into_iter().next() {
+                    break handshake;
+                }
+            }
         };
         vec![(0..SENDERS).map(answer).collect()]
     }
