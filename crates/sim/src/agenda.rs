@@ -1,4 +1,4 @@
-//! What is going to happen: a heap ordered by time, then by the order in which things were put in.
+//! What is going to happen: a heap ordered by time, then by who brought it about.
 //!
 //! The heap sorts small keys; the things themselves, which are as large as a packet, stay in their slots while it does.
 
@@ -7,53 +7,69 @@ use std::collections::BinaryHeap;
 
 use tercet_machine::MonoTime;
 
-/// Things with a time. Two at one time come out in the order they were put in.
-pub(crate) struct Agenda<T> {
-    heap: BinaryHeap<Reverse<Key>>,
-    sequence: u64,
-    slots: Vec<Option<T>>,
-    free: Vec<usize>,
+use crate::simulation::NodeKey;
+
+/// When something happens, and its place among what happens at the same time: ordered by its fields in turn, never the same
+/// twice. It says nothing of other nodes' doings, so that it is the same on however many threads they are played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment {
+    pub(crate) at: MonoTime,
+    /// Who brought it about; `None` if it was the scenario or the network.
+    pub(crate) cause: Option<NodeKey>,
+    /// How many things it had brought about before.
+    pub(crate) number: u64,
 }
 
-/// Ordered by its fields in turn; the sequence number is never the same twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    at: MonoTime,
-    sequence: u64,
-    slot: usize,
+/// Things with a time.
+pub(crate) struct Agenda<T> {
+    heap: BinaryHeap<Reverse<(Moment, Slot)>>,
+    slots: Vec<Option<T>>,
+    free: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot(u32);
+
+impl Slot {
+    const fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl<T> Agenda<T> {
     pub(crate) const fn new() -> Self {
         Self {
             heap: BinaryHeap::new(),
-            sequence: 0,
             slots: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    pub(crate) fn push(&mut self, at: MonoTime, what: T) {
-        let sequence = self.sequence;
-        self.sequence += 1;
-        let slot = self.free.pop().unwrap_or(self.slots.len());
-        match self.slots.get_mut(slot) {
-            Some(place) => *place = Some(what),
-            None => self.slots.push(Some(what)),
+    pub(crate) fn push(&mut self, moment: Moment, what: T) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            // More than 2^32 things at one time fit no memory.
+            Slot(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
+        });
+        if let Some(place) = self.slots.get_mut(slot.index()) {
+            *place = Some(what);
         }
-        self.heap.push(Reverse(Key { at, sequence, slot }));
+        self.heap.push(Reverse((moment, slot)));
     }
 
-    /// When the next thing happens.
-    pub(crate) fn next_at(&self) -> Option<MonoTime> {
-        self.heap.peek().map(|Reverse(key)| key.at)
+    /// The moment of the next thing.
+    pub(crate) fn next(&self) -> Option<Moment> {
+        self.heap.peek().map(|Reverse((moment, _))| *moment)
     }
 
-    /// The next thing, with its time and its place in the order of those at the same time.
-    pub(crate) fn pop(&mut self) -> Option<(MonoTime, u64, T)> {
-        let Reverse(key) = self.heap.pop()?;
-        self.free.push(key.slot);
-        let what = self.slots.get_mut(key.slot)?.take()?;
-        Some((key.at, key.sequence, what))
+    pub(crate) fn pop(&mut self) -> Option<(Moment, T)> {
+        let Reverse((moment, slot)) = self.heap.pop()?;
+        self.free.push(slot);
+        let what = self.slots.get_mut(slot.index())?.take()?;
+        Some((moment, what))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
     }
 }

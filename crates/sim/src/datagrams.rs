@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use tercet_machine::MonoTime;
 
-use crate::adapter::{Adapter, Event, Packet};
+use crate::adapter::{Adapter, Event, InputOf, Packet};
+use crate::agenda::Moment;
 use crate::error::SimError;
-use crate::simulation::{NodeKey, Pending, Simulation};
-use crate::world::{Place, Unreachable};
+use crate::share::Pending;
+use crate::simulation::{Counts, NodeKey, Simulation};
+use crate::world::{Place, Unreachable, World};
 
 /// A datagram under way.
 #[derive(Clone)]
@@ -18,48 +20,132 @@ pub(crate) struct Flight<P> {
     place: Option<Place>,
     /// The source as the receiver sees it.
     from: SocketAddr,
-    to: SocketAddr,
+    pub(crate) to: SocketAddr,
     packet: P,
+}
+
+/// Numbers a datagram takes of its sender's: one for each time it can arrive.
+pub(crate) const NUMBERS: u64 = 2;
+
+/// A datagram that has left its sender.
+pub(crate) struct Sent<P> {
+    pub(crate) at: MonoTime,
+    pub(crate) sender: NodeKey,
+    /// The first of the sender's numbers that are its.
+    pub(crate) number: u64,
+    /// The source after the sender's NAT.
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) packet: P,
+}
+
+/// Decides what becomes of a datagram under way; it goes to `put` as often as it will arrive, with the moment.
+///
+/// All its chances follow from the run's seed, its sender and its number: so they are the same in whatever order the datagrams
+/// of different nodes are looked at.
+pub(crate) fn send<P: Packet>(
+    world: &World,
+    counts: &mut Counts,
+    sent: Sent<P>,
+    mut put: impl FnMut(Moment, Flight<P>),
+) {
+    let Sent {
+        at,
+        sender,
+        number,
+        from,
+        to,
+        packet,
+    } = sent;
+    let place = world.place(sender);
+    // The receiver is settled on arrival; whoever has the address at sending decides which link is taken.
+    let receiver = world.arrive(at, place, from, to).ok();
+    if receiver.is_some_and(|receiver| world.parted(sender, receiver)) {
+        counts.parted += 1;
+        return;
+    }
+    let link = world.link(sender, receiver);
+    if packet.size() > link.mtu {
+        counts.oversized += 1;
+        return;
+    }
+    let mut chances = world.chances(sender, number);
+    if link.loses(&mut chances) {
+        counts.lost += 1;
+        return;
+    }
+    let position = world.position(sender, receiver);
+    let flight = Flight {
+        sender: Some(sender),
+        place,
+        from,
+        to,
+        packet,
+    };
+    let moment = |number, delay| Moment {
+        at: at + delay,
+        cause: Some(sender),
+        number,
+    };
+    if link.duplicates(&mut chances) {
+        counts.duplicated += 1;
+        let again = moment(number + 1, link.delay(position, &mut chances));
+        put(again, flight.clone());
+    }
+    put(moment(number, link.delay(position, &mut chances)), flight);
+}
+
+/// Who receives a datagram at its arrival, and what; `None`, and counted, if nobody does.
+pub(crate) fn arrive<P>(
+    world: &World,
+    counts: &mut Counts,
+    now: MonoTime,
+    flight: Flight<P>,
+) -> Option<(NodeKey, Event<P>)> {
+    let Flight {
+        sender,
+        place,
+        from,
+        to,
+        packet,
+    } = flight;
+    match world.arrive(now, place, from, to) {
+        Err(Unreachable::NoRoute) => counts.unroutable += 1,
+        Err(Unreachable::Filtered) => counts.filtered += 1,
+        Ok(node) if sender.is_some_and(|sender| world.parted(sender, node)) => counts.parted += 1,
+        Ok(node) => {
+            counts.delivered += 1;
+            return Some((node, Event::Datagram { from, packet }));
+        }
+    }
+    None
 }
 
 impl<A: Adapter> Simulation<A> {
     pub(crate) fn send(&mut self, sender: NodeKey, to: SocketAddr, packet: A::Packet) {
-        let now = self.now.mono;
-        let place = self.world.place(sender);
-        let Some(from) = self.world.leave(now, sender, to) else {
+        let at = self.now.mono;
+        let Some(from) = self.world.leave(at, sender, to) else {
             self.counts.filtered += 1;
             return;
         };
-        // The receiver is settled on arrival; whoever has the address at sending decides which link is taken.
-        let receiver = self.world.arrive(now, place, from, to).ok();
-        if receiver.is_some_and(|receiver| self.world.parted(sender, receiver)) {
-            self.counts.parted += 1;
+        let Some(number) = self.node_mut(sender).map(|node| node.take_numbers(NUMBERS)) else {
             return;
-        }
-        let link = self.world.link(sender, receiver);
-        let position = self.world.position(sender, receiver);
-        if packet.size() > link.mtu {
-            self.counts.oversized += 1;
-            return;
-        }
-        if link.loses(&mut self.rng) {
-            self.counts.lost += 1;
-            return;
-        }
-        let flight = Flight {
-            sender: Some(sender),
-            place,
+        };
+        let sent = Sent {
+            at,
+            sender,
+            number,
             from,
             to,
             packet,
         };
-        if link.duplicates(&mut self.rng) {
-            self.counts.duplicated += 1;
-            let at = now + link.delay(position, &mut self.rng);
-            self.schedule(at, Pending::Datagram(flight.clone()));
-        }
-        let at = now + link.delay(position, &mut self.rng);
-        self.schedule(at, Pending::Datagram(flight));
+        let shares = &mut self.shares;
+        let count = shares.len();
+        send(&self.world, &mut self.counts, sent, |moment, flight| {
+            if let Some(share) = shares.get_mut(Place::share(flight.to, count)) {
+                share.agenda.push(moment, Pending::Datagram(flight));
+            }
+        });
     }
 
     pub(crate) fn send_spoofed(&mut self, from: SocketAddr, to: SocketAddr, packet: A::Packet) {
@@ -82,36 +168,19 @@ impl<A: Adapter> Simulation<A> {
     }
 
     pub(crate) fn on_datagram(&mut self, flight: Flight<A::Packet>) -> Result<(), SimError> {
-        match self.arrive(self.now.mono, flight) {
+        match arrive(&self.world, &mut self.counts, self.now.mono, flight) {
             Some((node, event)) => self.dispatch(node, event),
             None => Ok(()),
         }
     }
 
-    /// Who receives a datagram at its arrival, and what; `None`, and counted, if nobody does.
-    pub(crate) fn arrive(
+    /// Turns an event into an input, if the node is there and its adapter takes it.
+    pub(crate) fn translate(
         &mut self,
-        now: MonoTime,
-        flight: Flight<A::Packet>,
-    ) -> Option<(NodeKey, Event<A::Packet>)> {
-        let Flight {
-            sender,
-            place,
-            from,
-            to,
-            packet,
-        } = flight;
-        match self.world.arrive(now, place, from, to) {
-            Err(Unreachable::NoRoute) => self.counts.unroutable += 1,
-            Err(Unreachable::Filtered) => self.counts.filtered += 1,
-            Ok(node) if sender.is_some_and(|sender| self.world.parted(sender, node)) => {
-                self.counts.parted += 1;
-            }
-            Ok(node) => {
-                self.counts.delivered += 1;
-                return Some((node, Event::Datagram { from, packet }));
-            }
-        }
-        None
+        key: NodeKey,
+        event: Event<A::Packet>,
+    ) -> Option<InputOf<A>> {
+        let now = self.now;
+        self.node_mut(key).and_then(|node| node.receive(now, event))
     }
 }

@@ -62,6 +62,7 @@ mod error;
 mod link;
 mod nat;
 mod node;
+mod share;
 mod simulation;
 mod stream;
 mod streams;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tercet_machine::{Machine, MonoTime, Now};
 
 use crate::adapter::{Action, Actions, Adapter, Event, InputOf, Packet};
+use crate::agenda::Moment;
 use crate::error::SimError;
 use crate::simulation::NodeKey;
 use crate::trace::Trace;
@@ -21,6 +22,8 @@ pub(crate) struct Node<A: Adapter> {
     pub(crate) trace: Trace,
     /// The wake-up that counts; others are stale.
     wake_at: Option<MonoTime>,
+    /// How many things it has brought about.
+    number: u64,
 }
 
 /// What a node does to others, in order.
@@ -34,7 +37,15 @@ impl<A: Adapter> Node<A> {
             machine,
             trace: Trace::default(),
             wake_at: None,
+            number: 0,
         }
+    }
+
+    /// Numbers for so many things it brings about, in their order. Returns the first.
+    pub(crate) const fn take_numbers(&mut self, count: u64) -> u64 {
+        let first = self.number;
+        self.number += count;
+        first
     }
 
     /// A datagram arrives. Turned into an input, if the adapter takes it.
@@ -110,12 +121,16 @@ impl<A: Adapter> Node<A> {
     }
 
     /// The wake-up to set, if the machine wants one before that already set: an earlier one will look at the deadline again.
-    pub(crate) fn arm(&mut self, now: MonoTime) -> Option<MonoTime> {
+    pub(crate) fn arm(&mut self, now: MonoTime) -> Option<Moment> {
         let deadline = self.machine.deadline()?.max(now);
         if self.wake_at.is_some_and(|wake_at| wake_at <= deadline) {
             return None;
         }
         self.wake_at = Some(deadline);
-        Some(deadline)
+        Some(Moment {
+            at: deadline,
+            cause: Some(self.key),
+            number: self.take_numbers(1),
+        })
     }
 }

@@ -1,8 +1,9 @@
-//! The simulation: one heap of events, one generator. Time jumps to the next event. Several threads at once are `windows`'
-//! business.
+//! The simulation: who is there, what is going to happen, in which order. Time jumps to the next event. Several threads at once
+//! are `windows`' business.
 //!
-//! Everything that happens has a place in the heap by `(time, sequence)`, so a run follows from its seed and the scenario's
-//! calls alone. Each delivery goes into a hash of its node's; a scenario that is run twice must end with the same.
+//! Everything that happens has a place in the order that its time, who brought it about and how many things he had brought about
+//! before give it, so a run follows from its seed and the scenario's calls alone. Each delivery goes into a hash of its node's; a
+//! scenario that is run twice must end with the same.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,14 +12,13 @@ use std::time::Duration;
 use tercet_machine::{MachineRng, MonoTime, Now, UnixTime};
 
 use crate::adapter::{Action, Adapter, Event, InputOf, StreamId};
-use crate::agenda::Agenda;
-use crate::datagrams::Flight;
+use crate::agenda::Moment;
 use crate::error::SimError;
 use crate::link::LinkProfile;
 use crate::nat::NatKind;
 use crate::node::{Node, Traffic};
+use crate::share::{Pending, Share};
 use crate::stream::Stream;
-use crate::streams::Due;
 use crate::trace::{Trace, TraceHash};
 use crate::world::{Place, World};
 
@@ -62,6 +62,20 @@ pub struct Counts {
     pub timeouts: u64,
 }
 
+impl Counts {
+    pub(crate) const fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.oversized += other.oversized;
+        self.unroutable += other.unroutable;
+        self.filtered += other.filtered;
+        self.parted += other.parted;
+        self.segments += other.segments;
+        self.timeouts += other.timeouts;
+    }
+}
+
 /// Civil time at the start of every run, 2023-11-14.
 pub const START: UnixTime = UnixTime::from_secs(1_700_000_000);
 /// Both clocks at a moment of the run.
@@ -72,30 +86,23 @@ pub(crate) fn time(mono: MonoTime) -> Now {
     }
 }
 
-/// What waits for its time.
-pub(crate) enum Pending<P> {
-    Wake(NodeKey),
-    Datagram(Flight<P>),
-    Stream(Due),
-}
-
 /// A network of machines in virtual time. See the crate's documentation for an example.
 pub struct Simulation<A: Adapter> {
     seed: u64,
     pub(crate) now: Now,
-    pub(crate) agenda: Agenda<Pending<A::Packet>>,
+    pub(crate) shares: Vec<Share<A>>,
     pub(crate) rng: MachineRng,
     pub(crate) trace: Trace,
     pub(crate) world: World,
-    /// By key, as keys are given out in order; those removed leave a gap.
-    nodes: Vec<Option<Box<Node<A>>>>,
+    /// Nodes ever added.
+    added: u32,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     next_stream: u64,
     pub(crate) counts: Counts,
+    /// Things the scenario and the network have brought about.
+    number: u64,
     /// What a node does at a moment. Kept for its memory.
     traffic: Traffic<A>,
-    /// Where each node's part of a window is, while one is dealt out. Kept for its memory.
-    pub(crate) part_of: Vec<Option<usize>>,
 }
 
 impl<A: Adapter> Simulation<A> {
@@ -113,16 +120,16 @@ impl<A: Adapter> Simulation<A> {
                 mono: MonoTime::ZERO,
                 unix: START,
             },
-            agenda: Agenda::new(),
+            shares: vec![Share::new()],
             rng: MachineRng::from_seed(bytes),
             trace: Trace::default(),
             world: World::new(seed),
-            nodes: Vec::new(),
+            added: 0,
             streams: BTreeMap::new(),
             next_stream: 0,
             counts: Counts::default(),
+            number: 0,
             traffic: Vec::new(),
-            part_of: Vec::new(),
         }
     }
 
@@ -147,7 +154,7 @@ impl<A: Adapter> Simulation<A> {
     #[must_use]
     pub fn trace_hash(&self) -> TraceHash {
         let mut trace = self.trace.clone();
-        for node in self.nodes.iter().flatten() {
+        for node in self.nodes().filter_map(|key| self.node(key)) {
             trace.record((node.key, node.trace.hash()));
         }
         trace.hash()
@@ -182,20 +189,24 @@ impl<A: Adapter> Simulation<A> {
         if let Some(nat) = place.nat.filter(|nat| !self.world.has_nat(*nat)) {
             return Err(SimError::NoSuchNat { nat });
         }
-        let node = NodeKey(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        let node = NodeKey(self.added);
         if !self.world.add(node, place) {
             return Err(SimError::AddressInUse { addr: place.addr });
         }
+        self.added += 1;
         self.trace.record(("add", self.now.mono.as_nanos(), node));
-        self.nodes
-            .push(Some(Box::new(Node::new(node, adapter, machine))));
+        let share = self.share_of(node);
+        if let Some(share) = self.shares.get_mut(share) {
+            share.insert(Box::new(Node::new(node, adapter, machine)));
+        }
         self.pump(node, None)?;
         Ok(node)
     }
 
     /// Takes a node out, as a killed process: datagrams to it find nobody, its streams are closed by its system.
     pub fn remove_node(&mut self, node: NodeKey) -> Option<(A, A::Machine)> {
-        let removed = self.nodes.get_mut(node.index())?.take()?;
+        let share = self.share_of(node);
+        let removed = self.shares.get_mut(share)?.remove(node)?;
         let heard = removed.trace.hash();
         self.trace
             .record(("remove", self.now.mono.as_nanos(), node, heard));
@@ -226,10 +237,9 @@ impl<A: Adapter> Simulation<A> {
 
     /// The nodes, in the order they were added.
     pub fn nodes(&self) -> impl Iterator<Item = NodeKey> {
-        (0..)
+        (0..self.added)
             .map(NodeKey)
-            .zip(&self.nodes)
-            .filter_map(|(key, node)| node.as_ref().map(|_| key))
+            .filter(|key| self.node(*key).is_some())
     }
 
     /// A node's machine.
@@ -277,10 +287,12 @@ impl<A: Adapter> Simulation<A> {
     /// # Errors
     /// What a machine did wrong.
     pub fn step(&mut self) -> Result<bool, SimError> {
-        let Some((at, _, what)) = self.agenda.pop() else {
+        let next = |share: &&mut Share<A>| share.agenda.next();
+        let earliest = self.shares.iter_mut().filter(|share| next(share).is_some());
+        let Some((moment, what)) = earliest.min_by_key(next).and_then(|s| s.agenda.pop()) else {
             return Ok(false);
         };
-        self.now = time(at);
+        self.now = time(moment.at);
         match what {
             Pending::Wake(node) => self.on_wake(node)?,
             Pending::Datagram(flight) => self.on_datagram(flight)?,
@@ -310,7 +322,7 @@ impl<A: Adapter> Simulation<A> {
         if done(self) {
             return Ok(true);
         }
-        while self.agenda.next_at().is_some_and(|at| at <= end) {
+        while self.next_at().is_some_and(|at| at <= end) {
             self.step()?;
             if done(self) {
                 return Ok(true);
@@ -320,16 +332,49 @@ impl<A: Adapter> Simulation<A> {
         Ok(false)
     }
 
+    /// When the next thing happens.
+    pub(crate) fn next_at(&self) -> Option<MonoTime> {
+        let next = self.shares.iter().filter_map(|share| share.agenda.next());
+        next.min().map(|moment| moment.at)
+    }
+
+    /// The share a node is in, or would be.
+    pub(crate) fn share_of(&self, key: NodeKey) -> usize {
+        let place = self.world.place(key);
+        place.map_or(0, |place| Place::share(place.addr, self.shares.len()))
+    }
+
     fn node(&self, key: NodeKey) -> Option<&Node<A>> {
-        self.nodes.get(key.index())?.as_deref()
+        self.shares.get(self.share_of(key))?.node(key)
     }
 
-    fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node<A>> {
-        self.nodes.get_mut(key.index())?.as_deref_mut()
+    pub(crate) fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node<A>> {
+        let share = self.share_of(key);
+        self.shares.get_mut(share)?.node_mut(key)
     }
 
+    /// Puts down what the scenario or the network brings about.
     pub(crate) fn schedule(&mut self, at: MonoTime, what: Pending<A::Packet>) {
-        self.agenda.push(at, what);
+        let number = self.number;
+        self.number += 1;
+        let moment = Moment {
+            at,
+            cause: None,
+            number,
+        };
+        self.put(moment, what);
+    }
+
+    /// Puts something where those are to whom it happens.
+    pub(crate) fn put(&mut self, moment: Moment, what: Pending<A::Packet>) {
+        let share = match &what {
+            Pending::Wake(node) => self.share_of(*node),
+            Pending::Datagram(flight) => Place::share(flight.to, self.shares.len()),
+            Pending::Stream(_) => 0,
+        };
+        if let Some(share) = self.shares.get_mut(share) {
+            share.agenda.push(moment, what);
+        }
     }
 
     fn on_wake(&mut self, key: NodeKey) -> Result<(), SimError> {
@@ -354,16 +399,6 @@ impl<A: Adapter> Simulation<A> {
         self.pump(key, input)
     }
 
-    /// Turns an event into an input, if the node is there and its adapter takes it.
-    pub(crate) fn translate(
-        &mut self,
-        key: NodeKey,
-        event: Event<A::Packet>,
-    ) -> Option<InputOf<A>> {
-        let now = self.now;
-        self.node_mut(key).and_then(|node| node.receive(now, event))
-    }
-
     /// Hands over an input, if there is one, does all that comes out of it, and sets the wake-up.
     pub(crate) fn pump(&mut self, key: NodeKey, input: Option<InputOf<A>>) -> Result<(), SimError> {
         let now = self.now;
@@ -380,25 +415,10 @@ impl<A: Adapter> Simulation<A> {
             self.perform(key, action);
         }
         self.traffic = traffic;
-        if let Some(at) = wake {
-            self.schedule(at, Pending::Wake(key));
+        if let Some(moment) = wake {
+            self.put(moment, Pending::Wake(key));
         }
         Ok(())
-    }
-
-    pub(crate) fn nodes_len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Lends a node out, until it is put back.
-    pub(crate) fn take_out(&mut self, key: NodeKey) -> Option<Box<Node<A>>> {
-        self.nodes.get_mut(key.index())?.take()
-    }
-
-    pub(crate) fn put_back(&mut self, node: Box<Node<A>>) {
-        if let Some(place) = self.nodes.get_mut(node.key.index()) {
-            *place = Some(node);
-        }
     }
 
     pub(crate) fn perform(&mut self, node: NodeKey, action: Action<A::Packet, InputOf<A>>) {

@@ -6,7 +6,8 @@ use tercet_machine::MonoTime;
 
 use crate::adapter::{Adapter, Event, StreamId};
 use crate::error::SimError;
-use crate::simulation::{NodeKey, Pending, Simulation};
+use crate::share::Pending;
+use crate::simulation::{NodeKey, Simulation};
 use crate::stream::{MAX_TRIES, RETRANSMISSION, Segment, Side, Stream};
 
 /// A stream's event in the heap.

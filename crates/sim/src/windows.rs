@@ -1,49 +1,54 @@
 //! A run on several threads, with the same result as on one.
 //!
 //! Whatever a node sends takes the shortest latency of all links at least. So what happens within a window of that length happens
-//! to each node by itself: the nodes play their parts of it at once, and what they send is performed afterwards, in the order in
-//! which one thread would have.
+//! to each node by itself: each thread plays the window for its share of the nodes, one node after the other, and hands what they
+//! have sent to nodes of another share to the thread that plays those.
 
-use std::collections::VecDeque;
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tercet_machine::MonoTime;
+use tercet_machine::{Machine, MonoTime};
 
 use crate::adapter::{Action, Adapter, Event};
+use crate::agenda::Moment;
+use crate::datagrams::{Flight, NUMBERS, Sent, arrive, send};
 use crate::error::SimError;
 use crate::node::{Node, Traffic};
-use crate::simulation::{NodeKey, Pending, Simulation, time};
+use crate::share::{Pending, Share};
+use crate::simulation::{Counts, NodeKey, Simulation, time};
+use crate::world::{Place, World};
 
-/// Fewer nodes than this are not worth a thread, which costs about as much as ten events.
-const WORTH_A_THREAD: usize = 32;
+/// With fewer things than this to come a thread is not worth it: it costs about as much as ten of them, and most are not for
+/// this window.
+const WORTH_A_THREAD: usize = 128;
 
-/// The order of a wake-up that was set within its window: behind everything that was known before at the same time.
-const SET_LATE: u64 = u64::MAX;
+/// What is on its way to the nodes of one share.
+type Mail<P> = Vec<(Moment, Flight<P>)>;
 
 /// What happens to one node in a window.
-struct Part<A: Adapter> {
-    node: Box<Node<A>>,
-    /// In order; with each its place among those at the same time.
-    events: VecDeque<(MonoTime, u64, What<A::Packet>)>,
-    deeds: Vec<Deed<A>>,
-    timeouts: u64,
-    fault: Option<SimError>,
-}
-
 enum What<P> {
     Wake,
     Datagram(Event<P>),
 }
 
-/// What came of one event.
-struct Deed<A: Adapter> {
-    at: MonoTime,
-    order: u64,
-    node: NodeKey,
+/// Waits for the others at the end of its scope, also if that is a panic: else they would wait for ever.
+struct Meet<'a>(&'a Barrier);
+
+impl Drop for Meet<'_> {
+    fn drop(&mut self) {
+        self.0.wait();
+    }
+}
+
+/// One thread's part of a window.
+struct Window<'a, A: Adapter> {
+    world: &'a World,
+    until: MonoTime,
+    counts: Counts,
+    /// What is to go to each of the shares.
+    mail: Vec<Mail<A::Packet>>,
     traffic: Traffic<A>,
-    /// A wake-up after the window.
-    wake: Option<MonoTime>,
 }
 
 impl<A> Simulation<A>
@@ -51,7 +56,7 @@ where
     A: Adapter + Send,
     A::Machine: Send,
     A::Packet: Send,
-    <A::Machine as tercet_machine::Machine>::Input: Send,
+    <A::Machine as Machine>::Input: Send,
 {
     /// As [`run_for`](Self::run_for), on up to `threads` threads and with the same result. For networks of datagrams: with NATs or
     /// with links without latency, one thread does it all.
@@ -63,162 +68,235 @@ where
         if threads < 2 || window.is_zero() || self.world.has_nats() || !self.streams.is_empty() {
             return self.run_for(duration);
         }
+        self.share_out(threads);
         let end = self.now.mono + duration;
-        while let Some(first) = self.agenda.next_at().filter(|at| *at <= end) {
+        while let Some(first) = self.next_at().filter(|at| *at <= end) {
             let until = (first + window).min(end + Duration::from_nanos(1));
-            self.play(threads, until)?;
+            self.play(until)?;
         }
         self.now = time(end);
         Ok(())
     }
 
-    /// Everything before `until`.
-    fn play(&mut self, threads: usize, until: MonoTime) -> Result<(), SimError> {
-        let mut shares = self.deal_out(threads, until);
-        let parts: usize = shares.iter().map(Vec::len).sum();
-        if parts < WORTH_A_THREAD {
-            shares
-                .iter_mut()
-                .flatten()
-                .for_each(|part| part.play(until));
-        } else {
-            thread::scope(|scope| {
-                let (own, others) = shares.split_at_mut(1);
-                for share in others {
-                    scope.spawn(move || share.iter_mut().for_each(|part| part.play(until)));
+    /// Deals the nodes out to so many shares, and what is going to happen with them.
+    fn share_out(&mut self, shares: usize) {
+        if self.shares.len() == shares {
+            return;
+        }
+        let fresh = std::iter::repeat_with(Share::new).take(shares).collect();
+        for mut former in std::mem::replace(&mut self.shares, fresh) {
+            let (nodes, pending) = former.empty();
+            for node in nodes {
+                let share = self.share_of(node.key);
+                if let Some(share) = self.shares.get_mut(share) {
+                    share.insert(node);
                 }
-                own.iter_mut().flatten().for_each(|part| part.play(until));
+            }
+            for (moment, what) in pending {
+                self.put(moment, what);
+            }
+        }
+    }
+
+    /// Everything before `until`.
+    fn play(&mut self, until: MonoTime) -> Result<(), SimError> {
+        let count = self.shares.len();
+        let inboxes: Vec<Mutex<Mail<A::Packet>>> =
+            std::iter::repeat_with(Mutex::default).take(count).collect();
+        let pending: usize = self.shares.iter().map(|share| share.agenda.len()).sum();
+        let world = &self.world;
+        let window = || Window::<A> {
+            world,
+            until,
+            counts: Counts::default(),
+            mail: std::iter::repeat_with(Vec::new).take(count).collect(),
+            traffic: Vec::new(),
+        };
+        let mut results = Vec::with_capacity(count);
+        if pending < WORTH_A_THREAD {
+            for share in &mut self.shares {
+                results.push(window().play(share, &inboxes));
+            }
+            for (share, inbox) in self.shares.iter_mut().zip(&inboxes) {
+                share.receive(inbox);
+            }
+        } else {
+            let barrier = Barrier::new(count);
+            let play = |(share, inbox): (&mut Share<A>, &Mutex<Mail<A::Packet>>)| {
+                let result = {
+                    let _all_are_done = Meet(&barrier);
+                    window().play(share, &inboxes)
+                };
+                share.receive(inbox);
+                result
+            };
+            let play = &play;
+            let mut shares = self.shares.iter_mut().zip(&inboxes);
+            let own = shares.next();
+            thread::scope(|scope| {
+                let others: Vec<_> = shares
+                    .map(|share| scope.spawn(move || play(share)))
+                    .collect();
+                results.extend(own.map(play));
+                for other in others {
+                    match other.join() {
+                        Ok(result) => results.push(result),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
             });
         }
-        let mut deeds = Vec::with_capacity(parts);
-        let mut fault = None;
-        for part in shares.into_iter().flatten() {
-            deeds.extend(part.deeds);
-            fault = fault.or(part.fault);
-            self.counts.timeouts += part.timeouts;
-            self.put_back(part.node);
-        }
-        if let Some(fault) = fault {
-            return Err(fault);
-        }
-        deeds.sort_by_key(|deed| (deed.at, deed.order, deed.node));
-        for deed in deeds {
-            self.now = time(deed.at);
-            for action in deed.traffic {
-                self.perform(deed.node, action);
-            }
-            if let Some(at) = deed.wake {
-                self.schedule(at, Pending::Wake(deed.node));
-            }
+        for result in results {
+            self.counts.add(&result?);
         }
         Ok(())
     }
+}
 
-    /// Takes what happens before `until` out of the agenda, and the nodes it happens to. Each node has a thread of its own for
-    /// the whole run: what it remembers would else travel between the cores, which takes longer than what is done with it.
-    fn deal_out(&mut self, threads: usize, until: MonoTime) -> Vec<Vec<Part<A>>> {
-        let mut shares: Vec<Vec<Part<A>>> =
-            std::iter::repeat_with(Vec::new).take(threads).collect();
-        let mut part_of = std::mem::take(&mut self.part_of);
-        part_of.resize(self.nodes_len(), None);
-        while self.agenda.next_at().is_some_and(|at| at < until) {
-            let Some((at, order, pending)) = self.agenda.pop() else {
-                break;
-            };
-            let (key, what) = match pending {
-                Pending::Wake(node) => (node, What::Wake),
-                Pending::Datagram(flight) => match self.arrive(at, flight) {
-                    Some((node, event)) => (node, What::Datagram(event)),
-                    None => continue,
-                },
-                // There are no streams here: see `run_for_on`.
-                Pending::Stream(_) => continue,
-            };
-            let (Some(slot), Some(share)) = (
-                part_of.get_mut(key.index()),
-                shares.get_mut(key.index() % threads),
-            ) else {
-                continue;
-            };
-            *slot = slot.or_else(|| {
-                share.push(Part::new(self.take_out(key)?));
-                Some(share.len() - 1)
-            });
-            if let Some(part) = slot.and_then(|part| share.get_mut(part)) {
-                part.events.push_back((at, order, what));
-            }
+impl<A: Adapter> Share<A> {
+    fn receive(&mut self, inbox: &Mutex<Mail<A::Packet>>) {
+        let mail = std::mem::take(&mut *inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        for (moment, flight) in mail {
+            self.agenda.push(moment, Pending::Datagram(flight));
         }
-        for part in shares.iter().flatten() {
-            if let Some(slot) = part_of.get_mut(part.node.key.index()) {
-                *slot = None;
-            }
-        }
-        self.part_of = part_of;
-        shares
     }
 }
 
-impl<A: Adapter> Part<A> {
-    fn new(node: Box<Node<A>>) -> Self {
-        Self {
-            node,
-            events: VecDeque::new(),
-            deeds: Vec::new(),
-            timeouts: 0,
-            fault: None,
+impl<A: Adapter> Window<'_, A> {
+    fn play(
+        mut self,
+        share: &mut Share<A>,
+        inboxes: &[Mutex<Mail<A::Packet>>],
+    ) -> Result<Counts, SimError> {
+        let mut events = self.due(share);
+        events.sort_unstable_by_key(|(node, moment, _)| (*node, *moment));
+        let mut events = events.into_iter().peekable();
+        let mut fault = None;
+        while let Some((node, ..)) = events.peek() {
+            let key = *node;
+            let own = std::iter::from_fn(|| events.next_if(|(node, ..)| *node == key));
+            let played = self.play_node(share, key, own.map(|(_, moment, what)| (moment, what)));
+            fault = fault.or(played.err());
         }
+        for (inbox, mut mail) in inboxes.iter().zip(self.mail) {
+            let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
+            inbox.append(&mut mail);
+        }
+        fault.map_or(Ok(self.counts), Err)
     }
 
-    fn play(&mut self, until: MonoTime) {
-        if let Err(fault) = self.try_play(until) {
-            self.fault = Some(fault);
-        }
-    }
-
-    fn try_play(&mut self, until: MonoTime) -> Result<(), SimError> {
-        // A wake-up that was set in this window, for this window.
-        let mut soon: Option<MonoTime> = None;
-        loop {
-            let known = self.events.front().map(|(at, ..)| *at);
-            let next = match (known, soon) {
-                (Some(known), Some(at)) if at < known => None,
-                (Some(_), _) => self.events.pop_front(),
-                (None, _) => None,
+    /// What happens in the window, as far as it is known at its beginning.
+    fn due(&mut self, share: &mut Share<A>) -> Vec<(NodeKey, Moment, What<A::Packet>)> {
+        let mut due = Vec::new();
+        while share.agenda.next().is_some_and(|next| next.at < self.until) {
+            let Some((moment, pending)) = share.agenda.pop() else {
+                break;
             };
-            let (at, order, what) = match next {
-                Some(next) => next,
-                None => match soon.take() {
-                    Some(at) => (at, SET_LATE, What::Wake),
+            match pending {
+                Pending::Wake(node) => due.push((node, moment, What::Wake)),
+                Pending::Datagram(flight) => {
+                    let arrived = arrive(self.world, &mut self.counts, moment.at, flight);
+                    due.extend(arrived.map(|(node, event)| (node, moment, What::Datagram(event))));
+                }
+                // There are no streams here: see `run_for_on`.
+                Pending::Stream(_) => {}
+            }
+        }
+        due
+    }
+
+    fn play_node(
+        &mut self,
+        share: &mut Share<A>,
+        key: NodeKey,
+        events: impl Iterator<Item = (Moment, What<A::Packet>)>,
+    ) -> Result<(), SimError> {
+        let mut events = events.peekable();
+        // Wake-ups that were set in this window, for this window: an earlier one makes those before it stale.
+        let mut soon: Option<Moment> = None;
+        loop {
+            let known = events.peek().map(|(moment, _)| *moment);
+            let (moment, what) = match (known, soon) {
+                (Some(known), Some(wake)) if wake < known => (wake, What::Wake),
+                (None, Some(wake)) => (wake, What::Wake),
+                (Some(_), _) => match events.next() {
+                    Some(next) => next,
                     None => return Ok(()),
                 },
+                (None, None) => return Ok(()),
             };
-            let now = time(at);
-            let input = match what {
-                What::Datagram(event) => self.node.receive(now, event),
-                What::Wake => match self.node.wake(now)? {
-                    Some(was_due) => {
-                        self.timeouts += u64::from(was_due);
-                        None
+            soon = soon.filter(|wake| *wake != moment);
+            let Some(node) = share.node_mut(key) else {
+                continue;
+            };
+            let wake = self.step(node, moment, what)?;
+            match wake.filter(|wake| wake.at < self.until) {
+                Some(wake) => soon = Some(wake),
+                None => {
+                    if let Some(wake) = wake {
+                        share.agenda.push(wake, Pending::Wake(key));
                     }
-                    None => continue,
-                },
-            };
-            let (mut traffic, mut streams) = (Vec::new(), 0);
-            self.node.pump(now, input, &mut streams, &mut traffic)?;
-            let node = self.node.key;
-            let is_datagram = |action| matches!(action, &Action::Send { .. });
-            if !traffic.iter().all(is_datagram) {
-                return Err(SimError::Stream { node });
+                }
             }
-            let armed = self.node.arm(at);
-            soon = armed.filter(|at| *at < until).or(soon);
-            self.deeds.push(Deed {
+            self.post(share, moment.at, key)?;
+        }
+    }
+
+    /// One event. Returns the wake-up it sets; what the node sends is in `traffic`.
+    fn step(
+        &mut self,
+        node: &mut Node<A>,
+        moment: Moment,
+        what: What<A::Packet>,
+    ) -> Result<Option<Moment>, SimError> {
+        let now = time(moment.at);
+        let input = match what {
+            What::Datagram(event) => node.receive(now, event),
+            What::Wake => match node.wake(now)? {
+                Some(was_due) => {
+                    self.counts.timeouts += u64::from(was_due);
+                    None
+                }
+                None => return Ok(None),
+            },
+        };
+        node.pump(now, input, &mut 0, &mut self.traffic)?;
+        Ok(node.arm(now.mono))
+    }
+
+    /// Sends what a node has to send.
+    fn post(
+        &mut self,
+        share: &mut Share<A>,
+        at: MonoTime,
+        sender: NodeKey,
+    ) -> Result<(), SimError> {
+        for action in self.traffic.drain(..) {
+            let Action::Send { to, packet } = action else {
+                return Err(SimError::Stream { node: sender });
+            };
+            let Some(node) = share.node_mut(sender) else {
+                break;
+            };
+            let Some(place) = self.world.place(sender) else {
+                break;
+            };
+            let sent = Sent {
                 at,
-                order,
-                node,
-                traffic,
-                wake: armed.filter(|at| *at >= until),
+                sender,
+                number: node.take_numbers(NUMBERS),
+                from: place.addr,
+                to,
+                packet,
+            };
+            let mail = &mut self.mail;
+            let shares = mail.len();
+            send(self.world, &mut self.counts, sent, |moment, flight| {
+                if let Some(mail) = mail.get_mut(Place::share(flight.to, shares)) {
+                    mail.push((moment, flight));
+                }
             });
         }
+        Ok(())
     }
 }

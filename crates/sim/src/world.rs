@@ -5,6 +5,8 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use siphasher::sip::SipHasher13;
 use tercet_machine::MonoTime;
 
@@ -33,6 +35,16 @@ impl Place {
             addr,
             nat: Some(nat),
         }
+    }
+
+    /// Which of so many shares an address belongs to: who is there, and what is on its way there, whoever that may be.
+    pub(crate) fn share(addr: SocketAddr, shares: usize) -> usize {
+        if shares < 2 {
+            return 0;
+        }
+        let mut hasher = SipHasher13::new();
+        addr.hash(&mut hasher);
+        (hasher.finish() % shares as u64) as usize
     }
 }
 
@@ -147,6 +159,13 @@ impl World {
         pair.hash(&mut hasher);
         // 53 bits fill the mantissa.
         (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// The chances of what a node sends.
+    pub(crate) fn chances(&self, sender: NodeKey, number: u64) -> SmallRng {
+        let mut hasher = SipHasher13::new_with_keys(self.seed, 1);
+        (sender, number).hash(&mut hasher);
+        SmallRng::seed_from_u64(hasher.finish())
     }
 
     pub(crate) fn set_island(&mut self, nodes: &[NodeKey]) {
