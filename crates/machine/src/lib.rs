@@ -25,7 +25,7 @@ mod time;
 mod timers;
 
 pub use clock::Clock;
-pub use collections::{BoundedLru, BoundedQueue, ExpiringMap, Full};
+pub use collections::{BoundedLru, BoundedQueue, ExpiringMap, Full, Outputs};
 pub use hash::{KeyedMap, KeyedSet, KeyedState, shrink};
 pub use limit::{
     BudgetGuard, ByteBudget, Quota, RateLimiter, Subnet, SubnetLimit, SubnetQuota, TokenBucket,

@@ -1,13 +1,12 @@
 //! The machines of the network: nodes as they are meant to be, and those that lie. A node is the core of both protocols and
 //! what stands between it and its socket, without a codec.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use tercet_discovery::v4::PacketHash;
 use tercet_discovery::{CoreInput, CoreOutput, DiscoveryCore, Protocols};
 use tercet_enode::{NodeRecord, PublicKey};
-use tercet_machine::{Machine, MonoTime, Now};
+use tercet_machine::{Machine, MonoTime, Now, Outputs};
 
 use crate::liar::Liar;
 use crate::packet::Datagram;
@@ -77,7 +76,7 @@ impl Machine for Member {
 
     fn poll(&mut self) -> Option<Output> {
         match self {
-            Self::Honest(node) => node.out.pop_front(),
+            Self::Honest(node) => node.out.pop(),
             Self::Liar(liar) => liar.poll(),
         }
     }
@@ -157,7 +156,7 @@ pub(crate) struct Honest {
     codec: Codec,
     /// Datagrams pass the core's first check, as a driver's do.
     limited: bool,
-    out: VecDeque<Output>,
+    out: Outputs<Output>,
 }
 
 impl Honest {
@@ -166,7 +165,7 @@ impl Honest {
             core,
             codec,
             limited,
-            out: VecDeque::new(),
+            out: Outputs::new(),
         }
     }
 
@@ -192,7 +191,7 @@ impl Honest {
 
     fn send(&mut self, to: SocketAddr, packet: Datagram) {
         let packet = Box::new(packet);
-        self.out.push_back(Output::Datagram { to, packet });
+        self.out.push(Output::Datagram { to, packet });
     }
 
     fn drain(&mut self, now: Now) {
@@ -212,7 +211,7 @@ impl Honest {
                         self.send(to, packet);
                     }
                 }
-                output => self.out.push_back(Output::Core(output)),
+                output => self.out.push(Output::Core(output)),
             }
         }
     }

@@ -32,12 +32,12 @@ mod reports;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tercet_enode::{Node, NodeId, NodeRecord};
-use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now};
+use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now, Outputs};
 use tercet_nodedb::Write;
 
 pub use self::ask::MAX_REPEATS;
@@ -100,7 +100,7 @@ pub struct DiscoveryCore {
     gate: Gate,
     saving: Saving,
     counters: CoreCounters,
-    out: VecDeque<CoreOutput>,
+    out: Outputs<CoreOutput>,
 }
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl DiscoveryCore {
                 next: now.mono + FIRST_SAVE,
             },
             counters: CoreCounters::default(),
-            out: VecDeque::new(),
+            out: Outputs::new(),
             config,
             policy,
             record,
@@ -289,16 +289,16 @@ impl DiscoveryCore {
 
     fn voice_suspicion(&mut self, now: Now) {
         if self.suspicion.take(now.mono) {
-            self.out.push_back(CoreOutput::Expired);
+            self.out.push(CoreOutput::Expired);
         }
     }
 
     fn write(&mut self, write: Write) {
-        self.out.push_back(CoreOutput::Write(write));
+        self.out.push(CoreOutput::Write(write));
     }
 
     fn done(&mut self, op: OpId, result: Result<Reply, RequestError>) {
-        self.out.push_back(CoreOutput::Done { op, result });
+        self.out.push(CoreOutput::Done { op, result });
     }
 
     fn save(&mut self, now: MonoTime, min_age: Duration) {
@@ -323,8 +323,7 @@ impl DiscoveryCore {
             if message.kind().is_request() {
                 self.gate.on_asked(now, to);
             }
-            self.out
-                .push_back(CoreOutput::V4Send { to, message, token });
+            self.out.push(CoreOutput::V4Send { to, message, token });
         }
         while let Some(send) = self.v5.poll_send() {
             let V5Send { to, peer, message } = send;
@@ -332,7 +331,7 @@ impl DiscoveryCore {
                 self.gate.on_asked(now, to);
             }
             let node = peer;
-            self.out.push_back(CoreOutput::V5Send { to, node, message });
+            self.out.push(CoreOutput::V5Send { to, node, message });
         }
         self.voice_suspicion(now);
     }
@@ -428,6 +427,6 @@ impl Machine for DiscoveryCore {
     }
 
     fn poll(&mut self) -> Option<CoreOutput> {
-        self.out.pop_front()
+        self.out.pop()
     }
 }

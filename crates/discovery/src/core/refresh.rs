@@ -148,7 +148,7 @@ impl DiscoveryCore {
         self.refresh.stage = Stage::Seeds {
             give_up: now.mono + SEEDS_TIMEOUT,
         };
-        self.out.push_back(CoreOutput::LoadSeeds {
+        self.out.push(CoreOutput::LoadSeeds {
             count: SEEDS,
             max_age: SEED_MAX_AGE,
         });

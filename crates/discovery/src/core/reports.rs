@@ -54,15 +54,15 @@ impl DiscoveryCore {
             Report::Heard { node, proof } => self.on_heard(now, node, proof),
             Report::Newer { node, seq } => self.on_newer(now, protocol, &node, seq),
             Report::Vote { voter, seen_as } => {
-                self.out.push_back(CoreOutput::Vote { voter, seen_as });
+                self.out.push(CoreOutput::Vote { voter, seen_as });
             }
             Report::Unsolicited { from } => {
                 if !self.invited.contains(&from.ip()) {
-                    self.out.push_back(CoreOutput::Unsolicited { from });
+                    self.out.push(CoreOutput::Unsolicited { from });
                 }
             }
             Report::TalkRequest(message) => {
-                self.out.push_back(CoreOutput::TalkRequest(message));
+                self.out.push(CoreOutput::TalkRequest(message));
             }
             Report::Write(write) => self.write(write),
         }

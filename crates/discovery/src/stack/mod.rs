@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use bytes::BytesMut;
 use rand::RngExt;
 use tercet_enode::{NodeId, NodeRecord, SecretKey, canonical_ip};
-use tercet_machine::{Machine, MachineRng, MonoTime, Now};
+use tercet_machine::{Machine, MachineRng, MonoTime, Now, Outputs};
 
 pub use self::io::{StackConfig, StackCounters, StackInput, StackOutput};
 pub use self::job::{StackDone, StackJob};
@@ -66,7 +66,7 @@ pub struct NodeStack {
     jobs: VecDeque<StackJob>,
     /// While a discv4 packet is handled, what it is answered with, to be signed as a job.
     replies: Option<Vec<(SocketAddr, v4::Message)>>,
-    out: VecDeque<StackOutput>,
+    out: Outputs<StackOutput>,
 }
 
 impl NodeStack {
@@ -100,7 +100,7 @@ impl NodeStack {
             counters: StackCounters::default(),
             jobs: VecDeque::new(),
             replies: None,
-            out: VecDeque::new(),
+            out: Outputs::new(),
             local,
         };
         stack.store_seq(&record);
@@ -199,10 +199,9 @@ impl NodeStack {
                 Err(error) => self.undecodable(from, &error),
             },
             WorkResult::Replies(signed) => {
-                let datagrams = signed
-                    .into_iter()
-                    .map(|(to, datagram)| StackOutput::Datagram { to, datagram });
-                self.out.extend(datagrams);
+                for (to, datagram) in signed {
+                    self.out.push(StackOutput::Datagram { to, datagram });
+                }
             }
             WorkResult::Handshake(result) => self.sessions.complete(now, *result),
             WorkResult::Records(answer) => self.on_records(now, from, answer),
@@ -342,20 +341,19 @@ impl NodeStack {
                 self.sessions
                     .handle(now, SessionInput::Send { to, peer, message });
             }
-            CoreOutput::Write(write) => self.out.push_back(StackOutput::Write(write)),
+            CoreOutput::Write(write) => self.out.push(StackOutput::Write(write)),
             CoreOutput::LoadSeeds { count, max_age } => {
-                self.out
-                    .push_back(StackOutput::LoadSeeds { count, max_age });
+                self.out.push(StackOutput::LoadSeeds { count, max_age });
             }
             CoreOutput::Done { op, result } => {
-                self.out.push_back(StackOutput::Done { op, result });
+                self.out.push(StackOutput::Done { op, result });
             }
             CoreOutput::Vote { voter, seen_as } => self.on_vote(now, voter, seen_as),
             CoreOutput::Unsolicited { from } => self.on_contact(now, from),
             CoreOutput::TalkRequest(message) => {
-                self.out.push_back(StackOutput::TalkRequest(message));
+                self.out.push(StackOutput::TalkRequest(message));
             }
-            CoreOutput::Expired => self.out.push_back(StackOutput::SuspectClock),
+            CoreOutput::Expired => self.out.push(StackOutput::SuspectClock),
         }
     }
 
@@ -381,13 +379,13 @@ impl NodeStack {
         if let Some(token) = token {
             self.core.handle(now, CoreInput::V4Sent { token, hash });
         }
-        self.out.push_back(StackOutput::Datagram { to, datagram });
+        self.out.push(StackOutput::Datagram { to, datagram });
     }
 
     fn on_session_output(&mut self, now: Now, output: SessionOutput) {
         match output {
             SessionOutput::Send { to, datagram } => {
-                self.out.push_back(StackOutput::Datagram { to, datagram });
+                self.out.push(StackOutput::Datagram { to, datagram });
             }
             SessionOutput::Message { from, id, message } => {
                 self.on_message(now, from, id, message);
@@ -479,7 +477,7 @@ impl Machine for NodeStack {
     }
 
     fn poll(&mut self) -> Option<StackOutput> {
-        self.out.pop_front()
+        self.out.pop()
     }
 }
 

@@ -114,7 +114,7 @@ impl NodeStack {
     }
 
     pub(super) fn store_seq(&mut self, record: &NodeRecord) {
-        self.out.push_back(StackOutput::Write(Write::LocalSeq {
+        self.out.push(StackOutput::Write(Write::LocalSeq {
             id: record.id(),
             seq: record.seq(),
         }));
@@ -143,6 +143,6 @@ impl NodeStack {
             .handle(now, SessionInput::LocalRecord(record.clone()));
         self.core
             .handle(now, CoreInput::LocalRecord(record.clone()));
-        self.out.push_back(StackOutput::Record(record));
+        self.out.push(StackOutput::Record(record));
     }
 }

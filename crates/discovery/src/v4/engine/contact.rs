@@ -120,7 +120,8 @@ impl Contact {
 
 #[derive(Debug)]
 pub(super) struct Contacts {
-    map: KeyedMap<PeerKey, Contact>,
+    /// Boxed: each place of the map is new to the caches, each allocation is not.
+    map: KeyedMap<PeerKey, Box<Contact>>,
     timers: TimerSet<(PeerKey, Slot)>,
     serial: u64,
 }
@@ -139,11 +140,11 @@ impl Contacts {
     }
 
     pub(super) fn get(&self, peer: &PeerKey) -> Option<&Contact> {
-        self.map.get(peer)
+        self.map.get(peer).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, peer: &PeerKey) -> Option<&mut Contact> {
-        self.map.get_mut(peer)
+        self.map.get_mut(peer).map(Box::as_mut)
     }
 
     /// The contact with `node`, made if there is room: `None` if there is not.
@@ -157,7 +158,7 @@ impl Contacts {
         if !self.map.contains_key(&peer) && self.map.len() >= bound {
             return None;
         }
-        Some(self.map.entry(peer).or_insert_with(|| Contact {
+        let fresh = || Contact {
             node: node.clone(),
             inbound,
             ready: false,
@@ -168,12 +169,13 @@ impl Contacts {
             jobs: VecDeque::new(),
             asked: None,
             unanswered: None,
-        }))
+        };
+        Some(self.map.entry(peer).or_insert_with(|| Box::new(fresh())))
     }
 
     /// Forgets a contact with which nothing is under way any more.
     pub(super) fn tidy(&mut self, peer: &PeerKey) {
-        if self.map.get(peer).is_some_and(Contact::is_idle) {
+        if self.get(peer).is_some_and(Contact::is_idle) {
             self.map.remove(peer);
             for slot in SLOTS {
                 self.timers.cancel(&(*peer, slot));

@@ -12,12 +12,11 @@ mod packets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tercet_enode::{NodeId, NodeRecord};
-use tercet_machine::{MachineRng, MonoTime, Now};
+use tercet_machine::{MachineRng, MonoTime, Now, Outputs};
 use tercet_nodedb::{NodeMeta, Write};
 
 pub use self::contact::{MAX_CONTACTS, MAX_INBOUND_CONTACTS, MAX_JOBS, MAX_WAITERS, Token};
@@ -53,8 +52,8 @@ pub(crate) struct V4Engine {
     contacts: Contacts,
     late: LateAnswers,
     counters: V4Counters,
-    sends: VecDeque<V4Send>,
-    reports: VecDeque<Report>,
+    sends: Outputs<V4Send>,
+    reports: Outputs<Report>,
 }
 
 impl V4Engine {
@@ -74,8 +73,8 @@ impl V4Engine {
             contacts: Contacts::new(&mut rng.child("contacts")),
             late: LateAnswers::default(),
             counters: V4Counters::default(),
-            sends: VecDeque::new(),
-            reports: VecDeque::new(),
+            sends: Outputs::new(),
+            reports: Outputs::new(),
         }
     }
 
@@ -179,12 +178,12 @@ impl V4Engine {
 
     /// What is to be sent, in order.
     pub(crate) fn poll_send(&mut self) -> Option<V4Send> {
-        self.sends.pop_front()
+        self.sends.pop()
     }
 
     /// What is to be told, in order.
     pub(crate) fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+        self.reports.pop()
     }
 
     /// What has been counted so far.
@@ -206,11 +205,11 @@ impl V4Engine {
 
     fn send(&mut self, to: SocketAddr, message: Message, token: Option<Token>) {
         self.counters.sent += 1;
-        self.sends.push_back(V4Send { to, message, token });
+        self.sends.push(V4Send { to, message, token });
     }
 
     fn report(&mut self, report: Report) {
-        self.reports.push_back(report);
+        self.reports.push(report);
     }
 
     fn write(&mut self, write: Write) {

@@ -16,13 +16,12 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tercet_enode::{Node, NodeId, NodeRecord, canonical_ip};
-use tercet_machine::{MachineRng, MonoTime, Now};
+use tercet_machine::{MachineRng, MonoTime, Now, Outputs};
 use tercet_nodedb::Write;
 
 pub use self::counters::{Drop, V5Counters};
@@ -71,8 +70,8 @@ pub(crate) struct V5Engine {
     homeless: Homeless,
     rng: MachineRng,
     counters: V5Counters,
-    sends: VecDeque<V5Send>,
-    reports: VecDeque<Report>,
+    sends: Outputs<V5Send>,
+    reports: Outputs<Report>,
 }
 
 impl V5Engine {
@@ -91,8 +90,8 @@ impl V5Engine {
             homeless: Homeless::new(&mut rng.child("homeless")),
             rng: rng.child("answers"),
             counters: V5Counters::default(),
-            sends: VecDeque::new(),
-            reports: VecDeque::new(),
+            sends: Outputs::new(),
+            reports: Outputs::new(),
         }
     }
 
@@ -215,12 +214,12 @@ impl V5Engine {
 
     /// What is to be sent, in order.
     pub(crate) fn poll_send(&mut self) -> Option<V5Send> {
-        self.sends.pop_front()
+        self.sends.pop()
     }
 
     /// What is to be told, in order.
     pub(crate) fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+        self.reports.pop()
     }
 
     /// Requests under way, at most [`MAX_REQUESTS`].
@@ -283,11 +282,11 @@ impl V5Engine {
 
     fn send(&mut self, to: SocketAddr, peer: V5Peer, message: Message) {
         self.counters.sent += 1;
-        self.sends.push_back(V5Send { to, peer, message });
+        self.sends.push(V5Send { to, peer, message });
     }
 
     fn report(&mut self, report: Report) {
-        self.reports.push_back(report);
+        self.reports.push(report);
     }
 
     fn write(&mut self, write: Write) {

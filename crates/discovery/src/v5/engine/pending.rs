@@ -68,7 +68,8 @@ pub(super) struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Requests {
-    map: KeyedMap<Key, Pending>,
+    /// Boxed: each place of the map is new to the caches, each allocation is not.
+    map: KeyedMap<Key, Box<Pending>>,
     per_node: KeyedMap<NodeId, usize>,
     timers: TimerSet<Key>,
     rng: MachineRng,
@@ -105,16 +106,16 @@ impl Requests {
         }
         self.per_node.insert(id, with_node + 1);
         self.timers.set((id, request), deadline);
-        self.map.insert((id, request), pending);
+        self.map.insert((id, request), Box::new(pending));
         Ok(request)
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Pending> {
-        self.map.get(key)
+        self.map.get(key).map(Box::as_ref)
     }
 
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Pending> {
-        self.map.get_mut(key)
+        self.map.get_mut(key).map(Box::as_mut)
     }
 
     pub(super) fn extend(&mut self, key: Key, deadline: MonoTime) {
@@ -130,7 +131,7 @@ impl Requests {
                 self.per_node.remove(&key.0);
             }
         }
-        Some(pending)
+        Some(*pending)
     }
 
     pub(super) fn deadline(&self) -> Option<MonoTime> {

@@ -19,12 +19,11 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use tercet_enode::{NodeId, NodeRecord, SecretKey};
-use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now};
+use tercet_machine::{BoundedLru, KeyedState, Machine, MachineRng, MonoTime, Now, Outputs};
 
 use self::challenges::Challenges;
 pub use self::challenges::{CHALLENGE_LIFETIME, MAX_CHALLENGES, MAX_SUBNET_CHALLENGES, MAX_TRIES};
@@ -96,7 +95,7 @@ pub struct Sessions {
     /// Challenges sent and handshakes sent or received so far: what came before what, even where the clock stands still.
     order: u64,
     counters: SessionCounters,
-    out: VecDeque<SessionOutput>,
+    out: Outputs<SessionOutput>,
 }
 
 impl Sessions {
@@ -113,7 +112,7 @@ impl Sessions {
             rng: rng.child("packets"),
             order: 0,
             counters: SessionCounters::default(),
-            out: VecDeque::new(),
+            out: Outputs::new(),
             key,
             record,
         }
@@ -263,7 +262,7 @@ impl Sessions {
         if !self.challenge_again(now, peer)? {
             let PeerKey { id, addr: from } = peer;
             self.out
-                .push_back(SessionOutput::Unknown { from, id, nonce });
+                .push(SessionOutput::Unknown { from, id, nonce });
         }
         Ok(())
     }
@@ -275,7 +274,7 @@ impl Sessions {
 
     fn established(&mut self, peer: PeerKey, record: Option<NodeRecord>, inbound: bool) {
         let PeerKey { id, addr: from } = peer;
-        self.out.push_back(SessionOutput::Established {
+        self.out.push(SessionOutput::Established {
             from,
             id,
             record,
@@ -295,13 +294,12 @@ impl Sessions {
         }
         self.counters.received += 1;
         let PeerKey { id, addr: from } = peer;
-        self.out
-            .push_back(SessionOutput::Message { from, id, message });
+        self.out.push(SessionOutput::Message { from, id, message });
         Ok(())
     }
 
     fn send(&mut self, to: SocketAddr, datagram: Bytes) {
-        self.out.push_back(SessionOutput::Send { to, datagram });
+        self.out.push(SessionOutput::Send { to, datagram });
     }
 
     /// Everything that is over at `now`. Every call begins with it, so that a late timeout changes nothing.
@@ -363,6 +361,6 @@ impl Machine for Sessions {
     }
 
     fn poll(&mut self) -> Option<SessionOutput> {
-        self.out.pop_front()
+        self.out.pop()
     }
 }
