@@ -9,6 +9,7 @@ use tercet_machine::MonoTime;
 
 use super::filter::may_share;
 use super::revalidate::RevalidationList;
+use super::row::{ROW, Row};
 use crate::engine::{Protocol, Protocols};
 
 /// Nodes in a bucket: Kademlia's k.
@@ -114,79 +115,155 @@ impl Entry {
     }
 }
 
-/// The nodes of one distance. `entries` runs from the one last heard of to the one least.
+/// The nodes of one distance, from the one last heard of to the one least, and those waiting, the newest first.
+///
+/// What is asked of all of them again and again stands side by side in a [`Row`], which says the same as the entries.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bucket {
-    pub(super) entries: Vec<Entry>,
-    /// The newest first.
-    pub(super) replacements: VecDeque<Entry>,
+    #[allow(clippy::vec_box)] // whoever is heard of moves all before him
+    entries: Vec<Box<Entry>>,
+    replacements: VecDeque<Box<Entry>>,
+    row: Row,
 }
 
 impl Bucket {
-    pub(super) fn get(&self, id: &NodeId) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.node.id() == *id)
+    pub(super) fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.iter().map(Box::as_ref)
     }
 
-    pub(super) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
-        self.entries.iter_mut().find(|entry| entry.node.id() == *id)
+    pub(super) fn replacements(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.replacements.iter().map(Box::as_ref)
     }
 
-    pub(super) fn replacement(&self, id: &NodeId) -> Option<&Entry> {
-        self.replacements
-            .iter()
-            .find(|entry| entry.node.id() == *id)
+    pub(super) const fn row(&self) -> &Row {
+        &self.row
     }
 
-    pub(super) fn replacement_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
-        self.replacements
-            .iter_mut()
-            .find(|entry| entry.node.id() == *id)
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.entries.len() >= BUCKET_SIZE
+        self.len() >= BUCKET_SIZE
+    }
+
+    pub(super) fn entry(&self, at: usize) -> Option<&Entry> {
+        self.entries.get(at).map(Box::as_ref)
+    }
+
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Entry> {
+        self.entry(self.find(id)?)
+    }
+
+    pub(super) fn replacement(&self, id: &NodeId) -> Option<&Entry> {
+        let at = self.find_replacement(id)?;
+        self.replacements.get(at).map(Box::as_ref)
+    }
+
+    /// Changes a node of the bucket.
+    pub(super) fn edit<T>(
+        &mut self,
+        id: &NodeId,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        let at = self.find(id)?;
+        self.edit_at(at, change)
+    }
+
+    pub(super) fn edit_at<T>(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        let entry = self.entries.get_mut(at)?;
+        let result = change(entry);
+        self.row.set(at, entry);
+        Some(result)
+    }
+
+    /// Puts a node in the place of one that waits.
+    pub(super) fn replace_waiting(&mut self, id: &NodeId, entry: Entry) {
+        if let Some(at) = self.find_replacement(id)
+            && let Some(place) = self.replacements.get_mut(at)
+        {
+            self.row.set(BUCKET_SIZE + at, &entry);
+            **place = entry;
+        }
+    }
+
+    /// Puts a node at the tail. Nothing happens if the bucket is full.
+    pub(super) fn push(&mut self, entry: Entry) {
+        if !self.is_full() {
+            self.row.set(self.len(), &entry);
+            self.entries.push(Box::new(entry));
+        }
     }
 
     /// Moves a known node to the head.
     pub(super) fn move_up(&mut self, id: &NodeId) {
-        if let Some(at) = self.entries.iter().position(|entry| entry.node.id() == *id)
+        if let Some(at) = self.find(id)
             && let Some(upto) = self.entries.get_mut(..=at)
         {
             upto.rotate_right(1);
+            self.row.raise(0..at + 1);
         }
     }
 
     pub(super) fn take(&mut self, id: &NodeId) -> Option<Entry> {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.node.id() == *id)?;
-        Some(self.entries.remove(at))
-    }
-
-    pub(super) fn take_replacement(&mut self, id: &NodeId) -> Option<Entry> {
-        let at = self
-            .replacements
-            .iter()
-            .position(|entry| entry.node.id() == *id)?;
-        self.replacements.remove(at)
+        let at = self.find(id)?;
+        self.row.close(at..self.len());
+        Some(*self.entries.remove(at))
     }
 
     /// Puts a node in front of those waiting; the one that has waited longest gives way.
     pub(super) fn wait(&mut self, entry: Entry) {
-        self.replacements.push_front(entry);
+        self.row.raise(BUCKET_SIZE..ROW);
+        self.row.set(BUCKET_SIZE, &entry);
+        self.replacements.push_front(Box::new(entry));
         self.replacements.truncate(MAX_REPLACEMENTS);
+    }
+
+    pub(super) fn take_replacement(&mut self, id: &NodeId) -> Option<Entry> {
+        let at = self.find_replacement(id)?;
+        self.take_replacement_at(at)
+    }
+
+    pub(super) fn take_replacement_at(&mut self, at: usize) -> Option<Entry> {
+        let end = self.replacements.len();
+        let taken = self.replacements.remove(at)?;
+        self.row.close(BUCKET_SIZE + at..BUCKET_SIZE + end);
+        Some(*taken)
     }
 
     /// Addresses that may count against the network limits at `ip`, but for that of `id`. Ids are looked at last: nearly
     /// nobody shares a network.
     pub(super) fn ips_near(&self, ip: IpAddr, id: &NodeId) -> impl Iterator<Item = IpAddr> {
-        self.entries
-            .iter()
-            .chain(&self.replacements)
+        self.entries()
+            .chain(self.replacements())
             .map(|entry| (entry.node.endpoint().ip, entry))
             .filter(move |(other, entry)| may_share(ip, *other) && entry.node.id() != *id)
             .map(|(other, _)| other)
+    }
+
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        assert_eq!(self.row, Row::of(self));
+    }
+
+    fn find(&self, id: &NodeId) -> Option<usize> {
+        let is_it = |at: &usize| self.entries.get(*at).is_some_and(|e| e.node.id() == *id);
+        self.row.with_head(0..self.len(), id).find(is_it)
+    }
+
+    fn find_replacement(&self, id: &NodeId) -> Option<usize> {
+        let is_it = |at: &usize| {
+            self.replacements
+                .get(*at)
+                .is_some_and(|e| e.node.id() == *id)
+        };
+        let places = BUCKET_SIZE..BUCKET_SIZE + self.replacements.len();
+        let places = self.row.with_head(places, id);
+        places.map(|at| at - BUCKET_SIZE).find(is_it)
     }
 }
 

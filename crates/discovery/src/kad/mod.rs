@@ -5,6 +5,7 @@ mod bucket;
 mod filter;
 mod lookup;
 mod revalidate;
+mod row;
 mod snapshot;
 mod stock;
 mod table;

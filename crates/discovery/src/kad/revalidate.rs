@@ -61,12 +61,14 @@ impl Default for RevalidationConfig {
     }
 }
 
-/// How many nodes are on each list and not being checked, and how many have answered.
+/// How many nodes are on each list and not being checked, and how many have answered, over either protocol and over each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Census {
     pub(super) fast: usize,
     pub(super) slow: usize,
     pub(super) live: usize,
+    pub(super) live_v4: usize,
+    pub(super) live_v5: usize,
 }
 
 impl Census {
@@ -75,6 +77,8 @@ impl Census {
         fast: 0,
         slow: 0,
         live: 0,
+        live_v4: 0,
+        live_v5: 0,
     };
 
     /// Both together.
@@ -83,6 +87,8 @@ impl Census {
             fast: self.fast + other.fast,
             slow: self.slow + other.slow,
             live: self.live + other.live,
+            live_v4: self.live_v4 + other.live_v4,
+            live_v5: self.live_v5 + other.live_v5,
         }
     }
 
@@ -92,6 +98,8 @@ impl Census {
             fast: self.fast - part.fast,
             slow: self.slow - part.slow,
             live: self.live - part.live,
+            live_v4: self.live_v4 - part.live_v4,
+            live_v5: self.live_v5 - part.live_v5,
         }
     }
 

@@ -42,9 +42,9 @@ pub struct BucketSnapshot {
 
 impl BucketSnapshot {
     pub(super) fn of(bucket: &Bucket, changes: u64) -> Self {
-        let waiting = bucket.replacements.iter();
+        let waiting = bucket.replacements();
         Self {
-            entries: bucket.entries.iter().map(EntrySnapshot::of).collect(),
+            entries: bucket.entries().map(EntrySnapshot::of).collect(),
             replacements: waiting.map(|entry| entry.node.clone()).collect(),
             changes,
         }

@@ -6,6 +6,7 @@ mod admission;
 mod checks;
 mod history;
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use tercet_enode::{Endpoint, Node, NodeId};
@@ -13,7 +14,7 @@ use tercet_machine::{MachineRng, MonoTime};
 
 use self::history::History;
 pub use self::history::MAX_DEPARTED;
-use super::bucket::{Bucket, Entry};
+use super::bucket::{BUCKET_SIZE, Bucket, Entry};
 use super::revalidate::{RevalidationConfig, Schedule};
 use super::snapshot::{BucketSnapshot, TableSnapshot};
 use super::stock::Stock;
@@ -119,13 +120,13 @@ impl Table {
     /// Nodes in the buckets, at most `17 × 16 = 272`.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.entries.len()).sum()
+        self.buckets.iter().map(Bucket::len).sum()
     }
 
     /// Whether no bucket holds a node.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.buckets.iter().all(|bucket| bucket.entries.is_empty())
+        self.buckets.iter().all(|bucket| bucket.len() == 0)
     }
 
     /// Nodes that have answered a ping at their endpoint.
@@ -137,10 +138,11 @@ impl Table {
     /// Those that have answered one over `protocol`.
     #[must_use]
     pub fn live_over(&self, protocol: Protocol) -> usize {
-        let entries = self.buckets.iter().flat_map(|bucket| &bucket.entries);
-        entries
-            .filter(|entry| entry.live.contains(protocol))
-            .count()
+        let census = self.stock.census();
+        match protocol {
+            Protocol::V4 => census.live_v4,
+            Protocol::V5 => census.live_v5,
+        }
     }
 
     /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
@@ -158,7 +160,7 @@ impl Table {
     /// Nodes in the bucket `id` belongs to.
     #[must_use]
     pub fn bucket_len(&self, id: &NodeId) -> usize {
-        self.bucket(id).map_or(0, |bucket| bucket.entries.len())
+        self.bucket(id).map_or(0, Bucket::len)
     }
 
     /// What is known of this node in a bucket or, if there is none, waiting for a place.
@@ -197,8 +199,12 @@ impl Table {
             .iter()
             .enumerate()
             .filter(move |(at, _)| wanted(*at))
-            .flat_map(|(_, bucket)| &bucket.entries)
-            .filter(|entry| entry.live.contains(Protocol::V5) && entry.node.record().is_some())
+            .flat_map(|(_, bucket)| {
+                let live = bucket.row().marks();
+                let live = live.filter(|(_, mark)| mark.live.contains(Protocol::V5));
+                live.filter_map(|(at, _)| bucket.entry(at))
+            })
+            .filter(|entry| entry.node.record().is_some())
             .map(|entry| (self.local.log_distance(&entry.node.id()), &entry.node))
             .filter(|(distance, _)| distances.contains(distance))
     }
@@ -212,25 +218,27 @@ impl Table {
         n: usize,
         keep: impl Fn(&Node, Protocols) -> bool,
     ) -> Vec<Node> {
-        let mut closest: Vec<&Node> = Vec::with_capacity(n + 1);
+        let mut closest = Vec::with_capacity(n);
+        let mut by_distance: Vec<(u64, usize)> = Vec::with_capacity(BUCKET_SIZE);
         for bucket in self.nearest_first(target) {
             // Everybody in this bucket is farther off than all in those before.
-            let nearer = closest.len();
-            let kept = |entry: &&Entry| keep(&entry.node, entry.live);
-            for entry in bucket.entries.iter().filter(kept) {
-                let id = entry.node.id();
-                let same = closest.get(nearer..).unwrap_or_default();
-                let at = same.partition_point(|near| target.cmp_distance(&near.id(), &id).is_lt());
-                if nearer + at < n {
-                    closest.insert(nearer + at, &entry.node);
-                    closest.truncate(n);
-                }
-            }
+            by_distance.clear();
+            by_distance.extend(bucket.row().distances(target));
+            let id = |at: usize| bucket.entry(at).map(|entry| entry.node.id());
+            by_distance.sort_unstable_by(|(a, at), (b, other)| {
+                a.cmp(b).then_with(|| match (id(*at), id(*other)) {
+                    (Some(one), Some(two)) => target.cmp_distance(&one, &two),
+                    _ => Ordering::Equal,
+                })
+            });
+            let entries = by_distance.iter().filter_map(|(_, at)| bucket.entry(*at));
+            let kept = entries.filter(|entry| keep(&entry.node, entry.live));
+            closest.extend(kept.take(n - closest.len()).map(|entry| entry.node.clone()));
             if closest.len() >= n {
                 break;
             }
         }
-        closest.into_iter().cloned().collect()
+        closest
     }
 
     /// A copy for readers.
@@ -265,19 +273,25 @@ impl Table {
         self.buckets.get(self.place(id)?)
     }
 
-    /// Changes the bucket of `id`, and takes stock of it. `None` for this node itself.
-    fn edit<T>(&mut self, id: &NodeId, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
-        let at = self.place(id)?;
+    /// Changes a bucket, and takes stock of it.
+    fn edit_at<T>(&mut self, at: usize, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         let bucket = self.buckets.get_mut(at)?;
+        let before = *bucket.row().prints();
         let result = change(bucket);
-        self.stock.take(at, bucket);
+        self.stock.take(at, bucket, &before);
+        #[cfg(test)]
+        self.stock.check(&self.buckets);
         Some(result)
     }
 
-    /// An entry, to change what the stock does not count.
-    fn note(&mut self, id: &NodeId) -> Option<&mut Entry> {
-        let at = self.place(id)?;
-        self.buckets.get_mut(at)?.get_mut(id)
+    /// Changes the bucket of `id`. `None` for this node itself.
+    fn edit<T>(&mut self, id: &NodeId, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
+        self.edit_at(self.place(id)?, change)
+    }
+
+    /// Changes the node with this id, if a bucket holds it.
+    fn edit_node<T>(&mut self, id: &NodeId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.edit(id, |bucket| bucket.edit(id, change)).flatten()
     }
 
     fn changed(&mut self, now: MonoTime) {

@@ -38,13 +38,15 @@ impl<T> Outputs<T> {
 
     /// Takes the oldest item.
     pub fn pop(&mut self) -> Option<T> {
-        let item = self.0.pop_front();
+        let item = self.0.pop_front()?;
         if self.0.is_empty() {
             // The next item goes to the beginning again.
             self.0.clear();
-            self.0.shrink_to(KEPT);
+            if self.0.capacity() > KEPT {
+                self.0.shrink_to(KEPT);
+            }
         }
-        item
+        Some(item)
     }
 
     /// Whether nothing waits.

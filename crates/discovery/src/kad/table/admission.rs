@@ -6,7 +6,7 @@ use rand::RngExt;
 use tercet_enode::{Node, NodeId};
 use tercet_machine::MonoTime;
 
-use super::{Added, Refusal, Table};
+use super::{Added, BUCKETS, Refusal, Table};
 use crate::engine::Protocols;
 use crate::kad::bucket::{Bucket, Entry, Proof, merge};
 use crate::kad::filter::{BUCKET_LIMITS, TABLE_LIMITS};
@@ -54,7 +54,7 @@ impl Table {
         self.edit(&id, |bucket| {
             bucket.take_replacement(&id);
             // At the tail: a stranger has not been heard of longer than anyone here.
-            bucket.entries.push(entry);
+            bucket.push(entry);
         });
         self.changed(now);
         Added::Inserted
@@ -99,19 +99,20 @@ impl Table {
 
     /// Gives free places to those waiting.
     pub fn fill(&mut self, now: MonoTime) {
-        for (at, bucket) in self.buckets.iter_mut().enumerate() {
-            while !bucket.is_full()
-                && let Some(mut entry) = bucket.replacements.pop_front()
-            {
-                entry.added = now;
-                // On the fast list, even those that have answered: what else they can answer over is found out soon.
-                if let Some(protocol) = entry.live.preferred() {
-                    entry.prove(protocol);
-                    entry.list = RevalidationList::Fast;
+        for at in 0..BUCKETS {
+            self.edit_at(at, |bucket| {
+                while !bucket.is_full()
+                    && let Some(mut entry) = bucket.take_replacement_at(0)
+                {
+                    entry.added = now;
+                    // On the fast list, even those that have answered: what else they can answer over is found out soon.
+                    if let Some(protocol) = entry.live.preferred() {
+                        entry.prove(protocol);
+                        entry.list = RevalidationList::Fast;
+                    }
+                    bucket.push(entry);
                 }
-                bucket.entries.push(entry);
-            }
-            self.stock.take(at, bucket);
+            });
         }
         self.changed(now);
     }
@@ -119,27 +120,26 @@ impl Table {
     /// Takes a node out. One of those waiting gets its place: a random one among the proven if there are any,
     /// else among all.
     pub fn remove(&mut self, now: MonoTime, id: &NodeId) -> Option<Node> {
-        let at = self.place(id)?;
-        let bucket = self.buckets.get_mut(at)?;
-        let entry = bucket.take(id)?;
-        let proven: Vec<usize> = (0..bucket.replacements.len())
-            .filter(|i| bucket.replacements.get(*i).is_some_and(Entry::is_live))
-            .collect();
-        let candidates = if proven.is_empty() {
-            (0..bucket.replacements.len()).collect()
-        } else {
-            proven
-        };
-        if !candidates.is_empty()
-            && let Some(chosen) = candidates.get(self.rng.random_range(0..candidates.len()))
-            && let Some(promoted) = bucket.replacements.remove(*chosen)
-        {
-            // Whatever it proved was long ago: the fast list finds out.
-            bucket.entries.push(Entry::unproven(promoted.node, now));
+        let bucket = self.bucket(id)?;
+        bucket.get(id)?;
+        let waiting = bucket.replacements().enumerate();
+        let proven = waiting.filter(|(_, entry)| entry.is_live());
+        let mut candidates: Vec<usize> = proven.map(|(at, _)| at).collect();
+        if candidates.is_empty() {
+            candidates = (0..bucket.replacements().len()).collect();
         }
-        self.stock.take(at, bucket);
+        let drawn = (!candidates.is_empty()).then(|| self.rng.random_range(0..candidates.len()));
+        let chosen = drawn.and_then(|drawn| candidates.get(drawn));
+        let gone = self.edit(id, |bucket| {
+            let gone = bucket.take(id);
+            if let Some(promoted) = chosen.and_then(|at| bucket.take_replacement_at(*at)) {
+                // Whatever it proved was long ago: the fast list finds out.
+                bucket.push(Entry::unproven(promoted.node, now));
+            }
+            gone
+        });
         self.changed(now);
-        Some(entry.node)
+        Some(gone.flatten()?.node)
     }
 
     fn update(&mut self, now: MonoTime, node: Node, proof: Proof) -> Added {
@@ -160,7 +160,7 @@ impl Table {
         }
         let mut in_turn = false;
         let live = self.edit(&id, |bucket| {
-            let live = bucket.get_mut(&id).map(|entry| {
+            let live = bucket.edit(&id, |entry| {
                 in_turn = entry.checking && entry.list == RevalidationList::Slow;
                 entry.hear(&node, merged, proof, change)
             });
@@ -219,9 +219,7 @@ impl Table {
         };
         self.edit(&id, |bucket| {
             if proof == Proof::Hearsay {
-                if let Some(place) = bucket.replacement_mut(&id) {
-                    *place = entry;
-                }
+                bucket.replace_waiting(&id, entry);
             } else {
                 bucket.take_replacement(&id);
                 bucket.wait(entry);
@@ -235,13 +233,13 @@ impl Table {
         let Some(at) = self.place(id) else {
             return false;
         };
-        if self.stock.is_roomy(at, ip) {
-            return true;
-        }
+        let Some(bucket) = self.buckets.get(at) else {
+            return false;
+        };
         let near = |bucket: &'_ Bucket| bucket.ips_near(ip, id).collect::<Vec<_>>();
-        let here = self.buckets.get(at).map(near).unwrap_or_default();
-        BUCKET_LIMITS.admit(ip, here.into_iter())
-            && TABLE_LIMITS.admit(ip, self.buckets.iter().flat_map(near))
+        self.stock.is_roomy(bucket, ip)
+            || BUCKET_LIMITS.admit(ip, near(bucket).into_iter())
+                && TABLE_LIMITS.admit(ip, self.buckets.iter().flat_map(near))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{CheckFailed, Fallback, Table};
 use crate::engine::{Protocol, Protocols};
 use crate::kad::bucket::Entry;
 use crate::kad::revalidate::RevalidationList;
+use crate::kad::row::Mark;
 
 impl Table {
     /// The node did not answer a check over `protocol`.
@@ -37,9 +38,8 @@ impl Table {
         };
         let answered = self.history.answered;
         let mut proven = false;
-        let failed = self.edit(id, |bucket| {
-            let replaceable = !bucket.replacements.is_empty();
-            let entry = bucket.get_mut(id)?;
+        let replaceable = self.bucket(id).is_some_and(|b| b.replacements().len() > 0);
+        let failed = self.edit_node(id, |entry| {
             proven = entry.live.contains(protocol);
             if proven {
                 let owes = entry.owe(now, protocol);
@@ -47,9 +47,9 @@ impl Table {
                     entry.give_up(protocol);
                 }
             }
-            Some(entry.fail(protocol, fallback))
+            entry.fail(protocol, fallback)
         });
-        match failed.flatten() {
+        match failed {
             None => CheckFailed::Gone,
             Some((CheckFailed::Gone, _)) => {
                 if let Some(node) = self.remove(now, id).filter(|_| proven) {
@@ -68,12 +68,12 @@ impl Table {
 
     /// The node has not answered a question at `endpoint` over a protocol: if it never did there, that is remembered.
     pub fn on_unanswered(&mut self, id: &NodeId, endpoint: &Endpoint, protocol: Protocol) {
-        if let Some(entry) = self.note(id)
-            && !entry.live.contains(protocol)
-            && entry.node.endpoint().udp_addr() == endpoint.udp_addr()
-        {
-            entry.silent = entry.silent.with(protocol);
-        }
+        self.edit_node(id, |entry| {
+            let was_asked = entry.node.endpoint().udp_addr() == endpoint.udp_addr();
+            if was_asked && !entry.live.contains(protocol) {
+                entry.silent = entry.silent.with(protocol);
+            }
+        });
     }
 
     /// The node has not answered a lookup's question, after answering no other since `count - 1` such ones: returns `count`,
@@ -84,11 +84,15 @@ impl Table {
         id: &NodeId,
         protocol: Protocol,
     ) -> Option<u32> {
-        let entry = self.note(id)?;
-        entry.find_failures = entry.find_failures.saturating_add(1);
-        let count = entry.find_failures;
-        if entry.live.contains(protocol) {
-            entry.owe(now, protocol);
+        let (count, owes) = self.edit_node(id, |entry| {
+            entry.find_failures = entry.find_failures.saturating_add(1);
+            let owes = entry.live.contains(protocol);
+            if owes {
+                entry.owe(now, protocol);
+            }
+            (entry.find_failures, owes)
+        })?;
+        if owes {
             self.check_soon(now, id);
         }
         Some(count)
@@ -96,15 +100,13 @@ impl Table {
 
     /// The node has answered a question. `true` if that ends a row of failures.
     pub fn on_find_answered(&mut self, id: &NodeId) -> bool {
-        self.note(id)
-            .is_some_and(|entry| std::mem::take(&mut entry.find_failures) > 0)
+        let failures = self.edit_node(id, |entry| std::mem::take(&mut entry.find_failures));
+        failures.is_some_and(|failures| failures > 0)
     }
 
     /// Remembers what an earlier run counted about a node.
     pub fn restore_failures(&mut self, id: &NodeId, count: u32) {
-        if let Some(entry) = self.note(id) {
-            entry.find_failures = count;
-        }
+        self.edit_node(id, |entry| entry.find_failures = count);
     }
 
     /// The node is being checked, whoever asked for it.
@@ -114,11 +116,7 @@ impl Table {
 
     /// The node is to be checked as soon as one that has not answered yet.
     pub fn check_soon(&mut self, now: MonoTime, id: &NodeId) {
-        self.edit(id, |bucket| {
-            if let Some(entry) = bucket.get_mut(id) {
-                entry.list = RevalidationList::Fast;
-            }
-        });
+        self.edit_node(id, |entry| entry.list = RevalidationList::Fast);
         self.sync(now);
     }
 
@@ -128,11 +126,7 @@ impl Table {
     }
 
     fn set_checking(&mut self, now: MonoTime, id: &NodeId, checking: bool) {
-        self.edit(id, |bucket| {
-            if let Some(entry) = bucket.get_mut(id) {
-                entry.checking = checking;
-            }
-        });
+        self.edit_node(id, |entry| entry.checking = checking);
         self.sync(now);
     }
 
@@ -150,41 +144,47 @@ impl Table {
         let list = self.schedule.due(now)?;
         let census = self.stock.census();
         self.schedule.rearm(now, list, census, &mut self.rng);
-        let idle = |entry: &&mut Entry| entry.list == list && !entry.checking;
         let len = census.of(list);
         if len == 0 {
             self.sync(now);
             return self.next_check(now);
         }
         let chosen = self.rng.random_range(0..len);
-        let entry = self
-            .buckets
-            .iter_mut()
-            .flat_map(|bucket| &mut bucket.entries)
-            .filter(idle)
-            .nth(chosen)?;
-        let node = entry.node.clone();
-        self.edit(&node.id(), |bucket| {
-            if let Some(entry) = bucket.get_mut(&node.id()) {
+        let idle = self.buckets.iter().enumerate().flat_map(|(at, bucket)| {
+            let idle = bucket
+                .row()
+                .marks()
+                .filter(|(_, mark)| mark.is_idle_on(list));
+            idle.map(move |(place, _)| (at, place))
+        });
+        let (at, place) = { idle }.nth(chosen)?;
+        let node = self.edit_at(at, |bucket| {
+            bucket.edit_at(place, |entry| {
                 entry.checking = true;
-            }
+                entry.node.clone()
+            })
         });
         self.history.turns += 1;
-        Some(node)
+        node.flatten()
     }
 
     /// Live nodes that have stayed at least `min_age` and whose present state has not been taken by this call
     /// before: what the database should have.
     pub fn take_settled(&mut self, now: MonoTime, min_age: Duration) -> Vec<Node> {
-        self.buckets
-            .iter_mut()
-            .flat_map(|bucket| &mut bucket.entries)
-            .filter(|entry| entry.is_live() && !entry.saved && now - entry.added >= min_age)
-            .map(|entry| {
-                entry.saved = true;
-                entry.node.clone()
-            })
-            .collect()
+        let mut settled = Vec::new();
+        for bucket in &mut self.buckets {
+            for place in 0..bucket.len() {
+                let is_news = bucket.row().mark(place).is_some_and(Mark::is_news);
+                let added = is_news.then(|| bucket.entry(place)).flatten();
+                if added.is_some_and(|entry| now - entry.added >= min_age) {
+                    settled.extend(bucket.edit_at(place, |entry| {
+                        entry.saved = true;
+                        entry.node.clone()
+                    }));
+                }
+            }
+        }
+        settled
     }
 }
 

@@ -4,6 +4,7 @@ mod bounds;
 mod crossing;
 mod rules;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use proptest::prelude::Strategy;
