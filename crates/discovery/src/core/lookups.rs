@@ -92,7 +92,7 @@ impl Lookups {
     /// a few of them has probably been overtaken by his own second packet. In a network that small few is all there is.
     pub(super) fn linger(&mut self, id: LookupId, until: MonoTime) {
         if let Some(running) = self.running.get_mut(&id)
-            && running.lookup.seen().count() > BUCKET_SIZE
+            && running.lookup.has_seen_more_than(BUCKET_SIZE)
         {
             running.linger = Some(until);
         }

@@ -120,7 +120,7 @@ impl DiscoveryCore {
         now: Now,
         protocol: Protocol,
         (asker, from): (Asker, NodeId),
-        nodes: Vec<Node>,
+        mut nodes: Vec<Node>,
         last: bool,
     ) {
         self.suspicion.on_answer();
@@ -138,11 +138,8 @@ impl DiscoveryCore {
         match asker {
             Asker::Lookup(lookup) | Asker::Second(lookup) => {
                 if let Some(target) = self.lookups.target(lookup) {
-                    let usable: Vec<Node> = nodes
-                        .into_iter()
-                        .filter(|node| self.may_ask(&target, node))
-                        .collect();
-                    self.lookups.learn(lookup, &from, usable);
+                    nodes.retain(|node| self.may_ask(&target, node));
+                    self.lookups.learn(lookup, &from, nodes);
                 }
                 match asker {
                     Asker::Second(_) if last => self.lookups.on_second_end(lookup),

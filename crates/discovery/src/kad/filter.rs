@@ -62,15 +62,6 @@ impl SubnetLimits {
         if v6 < self.v4 { v6 } else { self.v4 }
     }
 
-    /// The limit for one network.
-    pub(super) const fn of(&self, subnet: Subnet) -> usize {
-        match subnet {
-            Subnet::V4(_) => self.v4,
-            Subnet::V6(_) => self.v6_narrow,
-            Subnet::V6Wide(_) => self.v6_wide,
-        }
-    }
-
     /// Whether one more node at `ip` fits beside those at `present`. Loopback and LAN addresses are
     /// exempt: nobody can have them from afar.
     pub(super) fn admit(&self, ip: IpAddr, present: impl Iterator<Item = IpAddr>) -> bool {

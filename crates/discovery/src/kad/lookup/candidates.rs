@@ -10,12 +10,15 @@
 //!
 //! Within each limit the closer one wins. Loopback and LAN addresses are exempt from the first, and so is the target
 //! itself: nobody can be closer to it than it is.
+//!
+//! An answer is sixteen names of which nearly all are known or too far off, and it comes when nothing of the lookup is in the
+//! processor's caches any more. So what is searched, counted and chosen by lies side by side in the list, half a cache line each, and the
+//! node itself is touched once it is the one meant.
 
-use std::net::IpAddr;
+use tercet_enode::{Node, NodeId};
 
-use tercet_enode::{AddressClass, Node, NodeId};
-use tercet_machine::Subnet;
-
+use super::asked::Number;
+use super::network::{Network, spread};
 use crate::kad::bucket::BUCKET_SIZE;
 use crate::kad::filter::{BUCKET_LIMITS, SubnetLimits};
 
@@ -35,118 +38,136 @@ pub(super) enum State {
     Answered,
 }
 
-#[derive(Clone, Debug)]
+/// A node in the list.
+#[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) node: Node,
-    pub(super) state: State,
-    pub(super) network: Network,
-    namer: Option<NodeId>,
-    /// The same node somewhere else, in somebody's words: for when it does not answer.
-    elsewhere: Option<Node>,
+    /// The leading bits of the distance to the target.
+    lead: u64,
+    network: Network,
+    known: Box<Known>,
+    namer: Option<Number>,
+    state: State,
 }
 
-/// The networks of an address, or none if no limit applies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Network(Option<(Subnet, Subnet)>);
-
-impl Network {
-    pub(super) fn of(ip: IpAddr) -> Self {
-        let free = AddressClass::of(ip).is_lan();
-        Self((!free).then(|| (Subnet::of(ip), Subnet::wide(ip))))
-    }
-
-    const EXEMPT: Self = Self(None);
-
-    /// Whether one more fits beside `present`.
-    pub(super) fn fits<'a>(
-        &self,
-        limits: &SubnetLimits,
-        present: impl Iterator<Item = &'a Self>,
-    ) -> bool {
-        let Some((narrow, wide)) = self.0 else {
-            return true;
-        };
-        let (mut in_narrow, mut in_wide) = (0, 0);
-        for (other_narrow, other_wide) in present.filter_map(|other| other.0) {
-            if other_wide == wide {
-                in_wide += 1;
-                in_narrow += usize::from(other_narrow == narrow);
-            }
-        }
-        in_narrow < limits.of(narrow) && in_wide < limits.of(wide)
-    }
-
-    fn shares_narrow(&self, other: &Self) -> bool {
-        matches!((self.0, other.0), (Some((a, _)), Some((b, _))) if a == b)
-    }
-
-    fn shares_wide(&self, other: &Self) -> bool {
-        matches!((self.0, other.0), (Some((_, a)), Some((_, b))) if a == b)
-    }
-
-    pub(super) const fn subnets(&self) -> Option<(Subnet, Subnet)> {
-        self.0
-    }
+/// What is said of a node.
+#[derive(Debug)]
+struct Known {
+    node: Node,
+    /// The same node somewhere else, in somebody's words: for when it does not answer. Rare, so it is kept apart.
+    elsewhere: Option<Box<Node>>,
 }
 
 /// Sorted by distance to the target, no id twice.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Candidates {
     target: NodeId,
-    #[allow(clippy::vec_box)] // each name that comes in moves half of the list
-    list: Vec<Box<Candidate>>,
+    list: Vec<Candidate>,
+    /// How many were not asked yet.
+    new: usize,
 }
 
 impl Candidates {
-    pub(super) const fn new(target: NodeId) -> Self {
+    pub(super) fn new(target: NodeId) -> Self {
         Self {
             target,
-            list: Vec::new(),
+            // A lookup asks some twenty nodes, which stay beside those that wait.
+            list: Vec::with_capacity(MAX_CANDIDATES + 2 * BUCKET_SIZE),
+            new: 0,
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate> {
-        self.list.iter().map(Box::as_ref)
+        self.list.iter()
     }
 
-    /// Those that count, closest first: sixteen at most, no more of one network than [`BUCKET_LIMITS`] lets. `skip` names
-    /// those not to be asked any more.
-    pub(super) fn selected(
-        &self,
-        skip: impl Fn(&Candidate) -> bool,
-    ) -> impl Iterator<Item = &Candidate> {
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The closest that is not asked yet of those that count: sixteen at most, no more of one network than [`BUCKET_LIMITS`]
+    /// lets. `skip` names networks not to be asked any more.
+    pub(super) fn next(&self, skip: impl Fn(Network) -> bool) -> Option<&Candidate> {
+        if self.new == 0 {
+            return None;
+        }
         let alive = self
             .iter()
-            .filter(move |candidate| candidate.state != State::New || !skip(candidate));
-        spread(alive, |candidate| candidate.network).take(BUCKET_SIZE)
+            .filter(|candidate| candidate.state != State::New || !skip(candidate.network));
+        spread(alive, |candidate| candidate.network).find(|candidate| candidate.state == State::New)
     }
 
-    pub(super) fn network_of(&self, node: &Node) -> Network {
-        network_of(&self.target, node)
+    /// Where a node is in the list, or where it would be.
+    pub(super) fn place(&self, id: &NodeId) -> Result<usize, usize> {
+        let leading = self.lead(id);
+        // Distances to one target are distinct for distinct ids, so an equal one is the same node. The leading bits are the same
+        // for nobody else, unless somebody has searched for such keys.
+        self.list.binary_search_by(|other| {
+            let rest = || self.target.cmp_distance(&other.id(), id);
+            other.lead.cmp(&leading).then_with(rest)
+        })
     }
 
-    /// Takes in a node that `namer` named, with what is known of it already: `state`.
-    pub(super) fn insert(&mut self, node: Node, namer: Option<NodeId>, state: State) {
-        match self.place(&node.id()) {
-            Ok(at) => {
-                if let Some(known) = self.list.get_mut(at) {
-                    known.hear(node);
-                    known.network = network_of(&self.target, &known.node);
-                }
-            }
-            Err(_) => {
-                let candidate = Box::new(Candidate {
-                    network: self.network_of(&node),
-                    node,
-                    state,
-                    namer,
-                    elsewhere: None,
-                });
-                if state != State::New || self.make_room(&candidate) {
-                    let at = self.place(&candidate.node.id()).unwrap_or_else(|at| at);
-                    self.list.insert(at, candidate);
-                }
-            }
+    pub(super) fn at(&self, at: usize) -> Option<&Candidate> {
+        self.list.get(at)
+    }
+
+    pub(super) fn get(&self, id: &NodeId) -> Option<&Candidate> {
+        self.list.get(self.place(id).ok()?)
+    }
+
+    /// Takes in a node that `namer` named and that is not known yet, at its place, if there is room for it.
+    pub(super) fn insert_new(&mut self, at: usize, node: Node, namer: Option<Number>) {
+        let network = self.network_of(&node);
+        if self.make_room(at, network, namer) {
+            self.insert(at, node, network, namer, State::New);
+        }
+    }
+
+    /// Takes in a node that another path has asked and that is not known here yet, at its place.
+    pub(super) fn insert_asked(
+        &mut self,
+        at: usize,
+        node: Node,
+        namer: Option<Number>,
+        state: State,
+    ) {
+        let network = self.network_of(&node);
+        self.insert(at, node, network, namer, state);
+    }
+
+    fn insert(
+        &mut self,
+        at: usize,
+        node: Node,
+        network: Network,
+        namer: Option<Number>,
+        state: State,
+    ) {
+        self.new += usize::from(state == State::New);
+        let candidate = Candidate {
+            lead: self.lead(&node.id()),
+            network,
+            known: Box::new(Known {
+                node,
+                elsewhere: None,
+            }),
+            namer,
+            state,
+        };
+        self.list.insert(at, candidate);
+    }
+
+    /// More about a node that is known: a newer record replaces what strangers say, another place is remembered.
+    pub(super) fn hear(&mut self, at: usize, node: Node) {
+        let Some(candidate) = self.list.get_mut(at).filter(|known| known.is_news(&node)) else {
+            return;
+        };
+        let known = &mut candidate.known;
+        if candidate.state == State::New && node.seq() > known.node.seq() {
+            candidate.network = network_of(&self.target, &node);
+            known.elsewhere = Some(Box::new(std::mem::replace(&mut known.node, node)));
+        } else if known.elsewhere.is_none() {
+            known.elsewhere = Some(Box::new(node));
         }
     }
 
@@ -156,13 +177,16 @@ impl Candidates {
         let Ok(at) = self.place(&asked.id()) else {
             return;
         };
-        if let Some(known) = self.list.get_mut(at) {
-            known.state = State::Asked;
-            if known.node.endpoint() != asked.endpoint() {
-                let other = std::mem::replace(&mut known.node, asked.clone());
-                known.elsewhere.get_or_insert(other);
-                known.network = network_of(&self.target, asked);
-            }
+        let Some(candidate) = self.list.get_mut(at) else {
+            return;
+        };
+        self.new -= usize::from(candidate.state == State::New);
+        candidate.state = State::Asked;
+        let known = &mut candidate.known;
+        if known.node.endpoint() != asked.endpoint() {
+            candidate.network = network_of(&self.target, asked);
+            let other = std::mem::replace(&mut known.node, asked.clone());
+            known.elsewhere.get_or_insert_with(|| Box::new(other));
         }
     }
 
@@ -170,6 +194,7 @@ impl Candidates {
         if let Ok(at) = self.place(id)
             && let Some(candidate) = self.list.get_mut(at)
         {
+            self.new -= usize::from(candidate.state == State::New);
             candidate.state = State::Answered;
         }
     }
@@ -177,102 +202,115 @@ impl Candidates {
     /// Takes out a node that did not answer. What somebody else says of its place is handed back.
     pub(super) fn remove(&mut self, id: &NodeId) -> Option<Node> {
         let at = self.place(id).ok()?;
-        self.list.remove(at).elsewhere
+        let gone = self.list.remove(at);
+        self.new -= usize::from(gone.state == State::New);
+        gone.known.elsewhere.map(|node| *node)
     }
 
-    fn place(&self, id: &NodeId) -> Result<usize, usize> {
-        // Distances to one target are distinct for distinct ids, so an equal one is the same node.
-        self.list
-            .binary_search_by(|known| self.target.cmp_distance(&known.node.id(), id))
-    }
-
-    /// Makes room by pushing out those farthest off, one for each limit met; `false`, and nobody goes, if the newcomer is
-    /// itself farther than those it would push out.
-    fn make_room(&mut self, new: &Candidate) -> bool {
-        let (narrow, wide) = match new.network.subnets() {
-            Some((narrow, wide)) => (REMEMBERED.of(narrow), REMEMBERED.of(wide)),
-            None => (usize::MAX, usize::MAX),
-        };
-        type Group = fn(&Candidate, &Candidate) -> bool;
-        let limits: [(usize, Group); 4] = [
-            (narrow, |new, old| new.network.shares_narrow(&old.network)),
-            (wide, |new, old| new.network.shares_wide(&old.network)),
-            (MAX_NAMED, |new, old| {
-                new.namer.is_some() && new.namer == old.namer
-            }),
-            (MAX_CANDIDATES, |_, _| true),
-        ];
-        let mut members = [0; 4];
-        for old in self.iter().filter(|old| old.state == State::New) {
-            for (members, (_, group)) in members.iter_mut().zip(limits) {
-                *members += usize::from(group(new, old));
-            }
-        }
-        if members
-            .iter()
-            .zip(limits)
-            .all(|(members, (limit, _))| *members < limit)
+    /// Makes room for a newcomer at a place by pushing out those farthest off, one for each limit met; `false`, and nobody goes, if
+    /// the newcomer is itself farther than those it would push out. Those that go are behind it: its place stays.
+    fn make_room(&mut self, at: usize, network: Network, namer: Option<Number>) -> bool {
+        let waiting = |candidate: &Candidate| candidate.state == State::New;
+        // Most newcomers find the list full and are farther off than all: then no other limit matters.
+        if self.new >= MAX_CANDIDATES
+            && !self.list.get(at..).unwrap_or_default().iter().any(waiting)
         {
-            return true;
+            return false;
         }
-        let mut going: Vec<NodeId> = Vec::new();
-        for (limit, group) in limits {
-            let (mut members, mut farthest) = (0, None);
-            for old in self.iter() {
-                let id = old.node.id();
-                if old.state == State::New && group(new, old) && !going.contains(&id) {
-                    members += 1;
-                    farthest = Some(id);
-                }
+        let (narrow, wide) = network.limits(&REMEMBERED);
+        let limits = [narrow, wide, MAX_NAMED, MAX_CANDIDATES];
+        let groups = |old: &Candidate| {
+            [
+                old.network == network,
+                old.network.shares_wide(network),
+                namer.is_some() && old.namer == namer,
+                true,
+            ]
+        };
+        let mut members = [0; 4];
+        for old in self.list.iter().filter(|old| waiting(old)) {
+            for (members, is_one) in members.iter_mut().zip(groups(old)) {
+                *members += usize::from(is_one);
             }
-            let Some(id) = farthest.filter(|_| members >= limit) else {
+        }
+        let mut going: Vec<usize> = Vec::new();
+        for (group, (limit, members)) in limits.into_iter().zip(members).enumerate() {
+            if members < limit {
                 continue;
-            };
-            if self.target.cmp_distance(&new.node.id(), &id).is_gt() {
-                return false;
             }
-            going.push(id);
+            let is_member =
+                |old: &Candidate| waiting(old) && groups(old).get(group).is_some_and(|is| *is);
+            let leaving = going
+                .iter()
+                .filter(|at| self.list.get(**at).is_some_and(is_member))
+                .count();
+            if members - leaving < limit {
+                continue;
+            }
+            let farthest = self
+                .list
+                .iter()
+                .enumerate()
+                .rfind(|(at, old)| is_member(old) && !going.contains(at));
+            match farthest {
+                Some((farthest, _)) if farthest >= at => going.push(farthest),
+                _ => return false,
+            }
         }
-        self.list.retain(|old| !going.contains(&old.node.id()));
+        // From the end, so that each is still where it was.
+        going.sort_unstable();
+        for at in going.into_iter().rev() {
+            self.list.remove(at);
+            self.new -= 1;
+        }
         true
+    }
+
+    fn lead(&self, id: &NodeId) -> u64 {
+        lead(&self.target) ^ lead(id)
+    }
+
+    fn network_of(&self, node: &Node) -> Network {
+        network_of(&self.target, node)
     }
 }
 
 impl Candidate {
-    /// More about a node that is known: a newer record replaces what strangers say, another place is remembered.
-    fn hear(&mut self, node: Node) {
-        if self.state == State::Answered || node.endpoint() == self.node.endpoint() {
-            return;
-        }
-        if self.state == State::New && node.seq() > self.node.seq() {
-            self.elsewhere = Some(std::mem::replace(&mut self.node, node));
-        } else if self.elsewhere.is_none() {
-            self.elsewhere = Some(node);
-        }
+    pub(super) const fn id(&self) -> NodeId {
+        self.known.node.id()
     }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.known.node
+    }
+
+    pub(super) const fn state(&self) -> State {
+        self.state
+    }
+
+    pub(super) const fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Whether what is said of the node may matter: it is where it answered, and where it is known is no news.
+    pub(super) fn is_news(&self, node: &Node) -> bool {
+        self.state != State::Answered && node.endpoint() != self.known.node.endpoint()
+    }
+}
+
+/// The leading bits of an id, by which lists of nodes are searched; who shares them is told apart by the whole.
+pub(super) fn lead(id: &NodeId) -> u64 {
+    // In the crate's own tests a few bits only, so that many share them: keys for the others cannot be found.
+    const LEFT_OUT: u32 = if cfg!(test) { 61 } else { 0 };
+    let bytes = id.as_bytes().first_chunk();
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes) >> LEFT_OUT)
 }
 
 /// No limit applies to the target itself.
 fn network_of(target: &NodeId, node: &Node) -> Network {
     if node.id() == *target {
-        Network::EXEMPT
+        Network::FREE
     } else {
         Network::of(node.endpoint().ip)
     }
-}
-
-/// Of `nodes` those that find room in their networks beside the ones before.
-pub(super) fn spread<T>(
-    nodes: impl Iterator<Item = T>,
-    network: impl Fn(&T) -> Network,
-) -> impl Iterator<Item = T> {
-    let mut taken: Vec<Network> = Vec::with_capacity(BUCKET_SIZE);
-    nodes.filter(move |node| {
-        let network = network(node);
-        let fits = network.fits(&BUCKET_LIMITS, taken.iter());
-        if fits {
-            taken.push(network);
-        }
-        fits
-    })
 }

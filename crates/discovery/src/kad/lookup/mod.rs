@@ -15,18 +15,20 @@
 //! has captured one way with nodes in many networks still has to be met on each of the others; the result is
 //! the closest of all ways together.
 
+mod asked;
 mod candidates;
+mod network;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use tercet_enode::{Node, NodeId};
-use tercet_machine::Subnet;
 
-use super::bucket::BUCKET_SIZE;
-use super::filter::{BUCKET_LIMITS, SubnetLimits};
-use candidates::{Candidate, Candidates, State, spread};
+use asked::{AllAsked, Asked, Number};
+use candidates::{Candidate, Candidates, State};
 pub use candidates::{MAX_CANDIDATES, MAX_NAMED};
+use network::{Questions, spread};
 
 /// Queries in flight on each path: Kademlia's α.
 pub const ALPHA: usize = 3;
@@ -42,26 +44,12 @@ pub const MAX_PATHS: usize = 8;
 /// not signed, so whoever names an honest node first, at a wrong place, would else keep it out.
 pub const MAX_PLACES: usize = 3;
 
-/// Questions to one network: four times what may be in the result. Its dead nodes cost time, not the whole
-/// lookup.
-const ASKED: SubnetLimits = BUCKET_LIMITS.times(4);
-
-/// Who has been asked, and where.
-#[derive(Debug)]
-struct Asked {
-    path: usize,
-    /// `None` once it has failed.
-    state: Option<State>,
-    /// As it was asked last.
-    node: Node,
-    places: Vec<SocketAddr>,
-}
-
 /// One of the disjoint ways.
 #[derive(Debug)]
 struct Path {
     candidates: Candidates,
     queries: usize,
+    in_flight: usize,
 }
 
 /// One running lookup.
@@ -74,12 +62,8 @@ pub struct Lookup {
     local: NodeId,
     target: NodeId,
     paths: Vec<Path>,
-    /// Everybody ever asked, so that a node forgotten as too far is not asked again.
-    asked: BTreeMap<NodeId, Asked>,
-    /// Questions by network.
-    asked_in: BTreeMap<Subnet, usize>,
-    /// Who is being asked, and on which path.
-    in_flight: BTreeMap<NodeId, usize>,
+    asked: AllAsked,
+    questions: Questions,
 }
 
 impl Lookup {
@@ -99,15 +83,15 @@ impl Lookup {
         let path = || Path {
             candidates: Candidates::new(target),
             queries: 0,
+            in_flight: 0,
         };
         let count = paths.clamp(1, MAX_PATHS);
         let mut lookup = Self {
             local,
             target,
             paths: std::iter::repeat_with(path).take(count).collect(),
-            asked: BTreeMap::new(),
-            asked_in: BTreeMap::new(),
-            in_flight: BTreeMap::new(),
+            asked: AllAsked::default(),
+            questions: Questions::default(),
         };
         for (turn, node) in start.into_iter().enumerate() {
             lookup.admit(turn % count, None, node);
@@ -134,44 +118,32 @@ impl Lookup {
     /// after [`on_answer`](Self::on_answer). Of those one node names at most [`MAX_NAMED`] wait to be asked, the closest.
     /// Ignored if `from` was never asked.
     pub fn learn_from(&mut self, from: &NodeId, nodes: impl IntoIterator<Item = Node>) {
-        let Some(path) = self.asked.get(from).map(|asked| asked.path) else {
+        let Some(namer) = self.asked.find(from) else {
+            return;
+        };
+        let Some(path) = self.asked.get(namer).map(|asked| asked.path) else {
             return;
         };
         for node in nodes {
-            self.admit(path, Some(*from), node);
+            self.admit(path, Some(namer), node);
         }
     }
 
     /// The next node to ask: the closest one not asked yet among the sixteen that count. `None` while
     /// [`ALPHA`] queries run on each path or when nobody is left to ask.
     pub fn next_query(&mut self) -> Option<Node> {
-        let (at, node) = (0..self.paths.len()).find_map(|at| {
-            let path = self.paths.get(at)?;
-            if self.running(at) >= ALPHA || path.queries >= MAX_QUERIES {
+        let (at, next) = self.paths.iter().enumerate().find_map(|(at, path)| {
+            if path.in_flight >= ALPHA || path.queries >= MAX_QUERIES {
                 return None;
             }
-            let next = self.next_on(path)?;
-            Some((at, next.node.clone()))
+            Some((at, self.next_on(path)?))
         })?;
-        let id = node.id();
-        let network = self.paths.get(at)?.candidates.network_of(&node);
-        for subnet in subnets(network) {
-            *self.asked_in.entry(subnet).or_default() += 1;
-        }
-        let place = place(&node);
-        let asked = self.asked.entry(id).or_insert_with(|| Asked {
-            path: at,
-            state: None,
-            node: node.clone(),
-            places: Vec::new(),
-        });
-        asked.path = at;
-        asked.state = Some(State::Asked);
-        asked.node = node.clone();
-        asked.places.push(place);
-        self.in_flight.insert(id, at);
+        let (node, network) = (next.node().clone(), next.network());
+        self.questions.count(network);
+        self.asked.ask(node.id(), at);
         for (index, path) in self.paths.iter_mut().enumerate() {
             path.queries += usize::from(index == at);
+            path.in_flight += usize::from(index == at);
             path.candidates.ask(&node);
         }
         Some(node)
@@ -180,11 +152,8 @@ impl Lookup {
     /// The node answered, with or without nodes; give those to [`learn_from`](Self::learn_from) first. Ignored unless
     /// a query to it is in flight.
     pub fn on_answer(&mut self, id: &NodeId) {
-        if self.in_flight.remove(id).is_none() {
+        if self.end(id, Some(State::Answered)).is_none() {
             return;
-        }
-        if let Some(asked) = self.asked.get_mut(id) {
-            asked.state = Some(State::Answered);
         }
         for path in &mut self.paths {
             path.candidates.answered(id);
@@ -194,11 +163,14 @@ impl Lookup {
     /// The node did not answer; the next one takes its place, or the same one at another place somebody named.
     /// Ignored unless a query to it is in flight.
     pub fn on_failure(&mut self, id: &NodeId) {
-        if self.in_flight.remove(id).is_none() {
+        let Some(number) = self.end(id, None) else {
             return;
-        }
-        if let Some(asked) = self.asked.get_mut(id) {
-            asked.state = None;
+        };
+        if let Some(asked) = self.asked.get_mut(number)
+            && let Some(path) = self.paths.get(asked.path)
+            && let Some(candidate) = path.candidates.get(id)
+        {
+            asked.failed_at.push(place_of(candidate.node()));
         }
         for at in 0..self.paths.len() {
             let elsewhere = self
@@ -214,13 +186,13 @@ impl Lookup {
     /// Queries in flight, at most [`ALPHA`] for each path.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight.len()
+        self.paths.iter().map(|path| path.in_flight).sum()
     }
 
     /// Whether the closest have all answered, or nobody is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight() == 0
             && self
                 .paths
                 .iter()
@@ -231,93 +203,104 @@ impl Lookup {
     pub fn closest(&self) -> impl Iterator<Item = &Node> {
         let answered = self
             .merged()
-            .into_iter()
-            .filter(|candidate| candidate.state == State::Answered);
-        spread(answered, |candidate| candidate.network)
-            .map(|candidate| &candidate.node)
-            .take(BUCKET_SIZE)
+            .filter(|candidate| candidate.state() == State::Answered);
+        spread(answered, |candidate| candidate.network()).map(Candidate::node)
     }
 
     /// Everybody heard of and not known to be dead, closest first, at most [`MAX_CANDIDATES`].
     pub fn seen(&self) -> impl Iterator<Item = &Node> {
-        self.merged()
-            .into_iter()
-            .map(|candidate| &candidate.node)
-            .take(MAX_CANDIDATES)
+        self.merged().map(Candidate::node).take(MAX_CANDIDATES)
+    }
+
+    /// Whether [`seen`](Self::seen) gives more than `count` nodes. Costs nothing on one path.
+    #[must_use]
+    pub fn has_seen_more_than(&self, count: usize) -> bool {
+        match self.paths.as_slice() {
+            [path] => path.candidates.len().min(MAX_CANDIDATES) > count,
+            _ => self.seen().nth(count).is_some(),
+        }
     }
 
     /// What all paths know, closest first, nobody twice.
-    fn merged(&self) -> Vec<&Candidate> {
-        let mut all: Vec<&Candidate> = self
-            .paths
+    fn merged(&self) -> impl Iterator<Item = &Candidate> {
+        let (one, several) = match self.paths.as_slice() {
+            [path] => (Some(path.candidates.iter()), Vec::new()),
+            paths => (None, self.sorted(paths)),
+        };
+        one.into_iter().flatten().chain(several)
+    }
+
+    fn sorted<'a>(&self, paths: &'a [Path]) -> Vec<&'a Candidate> {
+        let mut all: Vec<&Candidate> = paths
             .iter()
             .flat_map(|path| path.candidates.iter())
             .collect();
-        if self.paths.len() > 1 {
-            all.sort_by(|a, b| self.target.cmp_distance(&a.node.id(), &b.node.id()));
-            all.dedup_by_key(|candidate| candidate.node.id());
-        }
+        all.sort_by(|a, b| self.target.cmp_distance(&a.id(), &b.id()));
+        all.dedup_by_key(|candidate| candidate.id());
         all
     }
 
-    fn admit(&mut self, path: usize, namer: Option<NodeId>, node: Node) {
+    /// Ends a question, if there is one in flight to the node.
+    fn end(&mut self, id: &NodeId, state: Option<State>) -> Option<Number> {
+        let number = self.asked.find(id)?;
+        let asked = self.asked.get_mut(number)?;
+        if asked.state != Some(State::Asked) {
+            return None;
+        }
+        asked.state = state;
+        let path = self.paths.get_mut(asked.path)?;
+        path.in_flight -= 1;
+        Some(number)
+    }
+
+    fn admit(&mut self, at: usize, namer: Option<Number>, node: Node) {
         let id = node.id();
-        if id == self.local {
+        let Some(path) = self.paths.get(at).filter(|_| id != self.local) else {
+            return;
+        };
+        let place = path.candidates.place(&id);
+        // Nearly every name is one that the path knows, where it knows it.
+        let known = place.ok().and_then(|place| path.candidates.at(place));
+        if known.is_some_and(|known| !known.is_news(&node)) {
             return;
         }
-        let state = match self.asked.get(&id) {
-            None => State::New,
+        let asked = self.asked.find(&id).and_then(|asked| self.asked.get(asked));
+        let asked_there = match asked {
+            None => None,
             // On this path it may not be known yet: it is where it was asked, whatever is said here.
             Some(Asked {
                 state: Some(state),
-                node,
+                path: other,
                 ..
             }) => {
-                if let Some(path) = self.paths.get_mut(path) {
-                    path.candidates.insert(node.clone(), namer, *state);
-                }
-                *state
+                let there = self.paths.get(*other).filter(|_| place.is_err());
+                let known = there.and_then(|path| path.candidates.get(&id));
+                known.map(|known| (known.node().clone(), *state))
             }
             // It did not answer where it was asked. It may be somewhere else.
-            Some(failed)
-                if failed.places.len() < MAX_PLACES && !failed.places.contains(&place(&node)) =>
-            {
-                State::New
-            }
+            Some(failed) if failed.may_be_at(place_of(&node)) => None,
             Some(_) => return,
         };
-        if let Some(path) = self.paths.get_mut(path) {
-            path.candidates.insert(node, namer, state);
+        let Some(path) = self.paths.get_mut(at) else {
+            return;
+        };
+        match (place, asked_there) {
+            (Ok(place), _) => path.candidates.hear(place, node),
+            (Err(place), None) => path.candidates.insert_new(place, node, namer),
+            (Err(place), Some((asked, state))) => {
+                path.candidates.insert_asked(place, asked, namer, state);
+                path.candidates.hear(place, node);
+            }
         }
     }
 
     /// Whom a path would ask next.
     fn next_on<'a>(&self, path: &'a Path) -> Option<&'a Candidate> {
         path.candidates
-            .selected(|candidate| self.is_used_up(candidate))
-            .find(|candidate| candidate.state == State::New)
-    }
-
-    /// Whether enough of the candidate's network were asked.
-    fn is_used_up(&self, candidate: &Candidate) -> bool {
-        subnets(candidate.network)
-            .any(|subnet| self.asked_in.get(&subnet).copied().unwrap_or(0) >= ASKED.of(subnet))
-    }
-
-    fn running(&self, path: usize) -> usize {
-        self.in_flight.values().filter(|at| **at == path).count()
+            .next(|network| self.questions.are_enough(network))
     }
 }
 
-fn subnets(network: candidates::Network) -> impl Iterator<Item = Subnet> {
-    let both = network.subnets();
-    let narrow = both.map(|(narrow, _)| narrow);
-    let wide = both
-        .filter(|(narrow, wide)| narrow != wide)
-        .map(|(_, wide)| wide);
-    narrow.into_iter().chain(wide)
-}
-
-fn place(node: &Node) -> SocketAddr {
+fn place_of(node: &Node) -> SocketAddr {
     SocketAddr::new(node.endpoint().ip, node.endpoint().udp)
 }
