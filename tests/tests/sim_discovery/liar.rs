@@ -78,7 +78,7 @@ impl Liar {
         let Input::Datagram { from, packet } = input else {
             return;
         };
-        let (packets, inputs) = self.codec.read(from, packet);
+        let (packets, inputs) = self.codec.read(from, *packet);
         for packet in packets {
             self.send(from, packet);
         }

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use tercet_discovery::v4::PacketHash;
+use tercet_discovery::v4::{Message, PacketHash};
 use tercet_discovery::{CoreInput, CoreOutput, DiscoveryCore, Protocols};
 use tercet_enode::{NodeRecord, PublicKey};
 use tercet_machine::{Machine, MonoTime, Now, Outputs};
@@ -12,22 +12,21 @@ use crate::liar::Liar;
 use crate::packet::Datagram;
 use crate::sessions::Sessions;
 
-#[allow(clippy::large_enum_variant)] // the core's are what they are
+/// Small, as is [`Output`]: each is moved a dozen times on its way.
 pub(crate) enum Input {
     Datagram {
         from: SocketAddr,
         packet: Box<Datagram>,
     },
-    Core(CoreInput),
+    Core(Box<CoreInput>),
 }
 
-#[allow(clippy::large_enum_variant)] // the core's are what they are
 pub(crate) enum Output {
     Datagram {
         to: SocketAddr,
         packet: Box<Datagram>,
     },
-    Core(CoreOutput),
+    Core(Box<CoreOutput>),
 }
 
 /// A member of the network.
@@ -109,26 +108,15 @@ impl Codec {
     pub(crate) fn read(
         &mut self,
         from: SocketAddr,
-        packet: Box<Datagram>,
+        packet: Datagram,
     ) -> (Vec<Datagram>, Vec<CoreInput>) {
-        let spoken = if packet.is_v4() {
-            Protocols::V4
-        } else {
-            Protocols::V5
-        };
-        if self.protocols.and(spoken).is_empty() {
+        if !self.speaks(&packet) {
             return (Vec::new(), Vec::new());
         }
-        match *packet {
-            Datagram::V4 { key, hash, message } => (
-                Vec::new(),
-                vec![CoreInput::V4Packet {
-                    from,
-                    key,
-                    hash,
-                    message,
-                }],
-            ),
+        match packet {
+            Datagram::V4 { key, hash, message } => {
+                (Vec::new(), vec![v4_packet(from, key, hash, message)])
+            }
             packet => {
                 let outcome = self.sessions.receive(&self.record, from, packet);
                 (outcome.packets, outcome.inputs)
@@ -136,17 +124,32 @@ impl Codec {
         }
     }
 
+    fn speaks(&self, packet: &Datagram) -> bool {
+        let spoken = if packet.is_v4() {
+            Protocols::V4
+        } else {
+            Protocols::V5
+        };
+        !self.protocols.and(spoken).is_empty()
+    }
+
     /// A discv4 message as a datagram, and its hash.
-    pub(crate) fn write_v4(
-        &mut self,
-        message: tercet_discovery::v4::Message,
-    ) -> (PacketHash, Datagram) {
+    pub(crate) fn write_v4(&mut self, message: Message) -> (PacketHash, Datagram) {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&self.index.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.hashes.to_be_bytes());
         self.hashes += 1;
         let (key, hash) = (self.key, PacketHash::new(bytes));
         (hash, Datagram::V4 { key, hash, message })
+    }
+}
+
+fn v4_packet(from: SocketAddr, key: PublicKey, hash: PacketHash, message: Message) -> CoreInput {
+    CoreInput::V4Packet {
+        from,
+        key,
+        hash,
+        message,
     }
 }
 
@@ -171,22 +174,34 @@ impl Honest {
 
     fn handle(&mut self, now: Now, input: Input) {
         match input {
-            Input::Core(input) => self.core.handle(now, input),
+            Input::Core(input) => self.core.handle(now, *input),
             Input::Datagram { from, packet } => {
                 if self.limited && self.core.admit(now, from).is_err() {
                     return;
                 }
-                let (packets, inputs) = self.codec.read(from, packet);
-                for packet in packets {
-                    self.send(from, packet);
-                }
-                for input in inputs {
-                    self.core.handle(now, input);
-                    self.drain(now);
+                match *packet {
+                    // Most are of this kind, and need no lists.
+                    Datagram::V4 { key, hash, message }
+                        if self.codec.protocols.and(Protocols::V4) == Protocols::V4 =>
+                    {
+                        self.core.handle(now, v4_packet(from, key, hash, message));
+                    }
+                    packet => self.read(now, from, packet),
                 }
             }
         }
         self.drain(now);
+    }
+
+    fn read(&mut self, now: Now, from: SocketAddr, packet: Datagram) {
+        let (packets, inputs) = self.codec.read(from, packet);
+        for packet in packets {
+            self.send(from, packet);
+        }
+        for input in inputs {
+            self.core.handle(now, input);
+            self.drain(now);
+        }
     }
 
     fn send(&mut self, to: SocketAddr, packet: Datagram) {
@@ -211,7 +226,7 @@ impl Honest {
                         self.send(to, packet);
                     }
                 }
-                output => self.out.push(Output::Core(output)),
+                output => self.out.push(Output::Core(Box::new(output))),
             }
         }
     }

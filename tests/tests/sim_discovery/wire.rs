@@ -128,7 +128,7 @@ impl Adapter for Wire {
                 actions.send(to, packet);
                 return;
             }
-            Output::Core(output) => output,
+            Output::Core(output) => *output,
         };
         match output {
             CoreOutput::Write(write) => {
@@ -147,7 +147,7 @@ impl Adapter for Wire {
                     Some(store) => store.seeds(&query, &mut self.rng).unwrap(),
                     None => vec![],
                 };
-                actions.input(Input::Core(CoreInput::Seeds(seeds)));
+                actions.input(Input::Core(Box::new(CoreInput::Seeds(seeds))));
             }
             CoreOutput::Done { op, result } => {
                 let at = now.mono;
