@@ -188,10 +188,7 @@ impl<A: Adapter> Window<'_, A> {
     /// What happens in the window, as far as it is known at its beginning.
     fn due(&mut self, share: &mut Share<A>) -> Vec<(NodeKey, Moment, What<A::Packet>)> {
         let mut due = Vec::new();
-        while share.agenda.next().is_some_and(|next| next.at < self.until) {
-            let Some((moment, pending)) = share.agenda.pop() else {
-                break;
-            };
+        for (moment, pending) in share.agenda.take_before(self.until) {
             match pending {
                 Pending::Wake(node) => due.push((node, moment, What::Wake)),
                 Pending::Datagram(flight) => {

@@ -92,7 +92,10 @@ impl DiscoveryCore {
             Protocol::V4 => self.v4.ask(now, node, question, asker),
             Protocol::V5 => self.v5.ask(now, node, question, asker),
         }?;
-        self.invited.insert(canonical_ip(node.endpoint().ip), ());
+        let ip = canonical_ip(node.endpoint().ip);
+        if !self.invited.contains(&ip) {
+            self.invited.insert(ip, ());
+        }
         Ok(())
     }
 

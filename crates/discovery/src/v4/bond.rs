@@ -15,7 +15,7 @@ use tercet_machine::{BoundedLru, KeyedState, MachineRng, UnixTime};
 /// specification asks would only help a reflector.
 pub const BOND_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// Proofs kept; the one used longest ago goes first. About 150 bytes each, 0.6 MB in all.
+/// Proofs kept; the one renewed longest ago goes first. About 150 bytes each, 0.6 MB in all.
 pub const MAX_BONDS: usize = 4096;
 
 /// Unproven senders of pings kept, about 150 KB in all.
@@ -116,27 +116,28 @@ impl Bonds {
     }
 
     /// Whether it has proven that it receives at this IP.
-    pub(super) fn is_proven(&mut self, peer: &PeerKey, now: UnixTime) -> bool {
+    pub(super) fn is_proven(&self, peer: &PeerKey, now: UnixTime) -> bool {
         self.get(peer)
             .is_some_and(|bond| is_fresh(bond.last_pong, now))
     }
 
     /// Whether it may be expected to count us as proven. After an unanswered FindNode it is not: it may have
     /// forgotten us.
-    pub(super) fn knows_us(&mut self, peer: &PeerKey, now: UnixTime) -> bool {
+    pub(super) fn knows_us(&self, peer: &PeerKey, now: UnixTime) -> bool {
         self.get(peer).is_some_and(|bond| {
             is_fresh(bond.last_ping.max(bond.last_answer), now) && bond.find_failures == 0
         })
     }
 
-    pub(super) fn last_ping(&mut self, peer: &PeerKey) -> Option<UnixTime> {
+    pub(super) fn last_ping(&self, peer: &PeerKey) -> Option<UnixTime> {
         self.get(peer)?.last_ping
     }
 
-    fn get(&mut self, peer: &PeerKey) -> Option<Bond> {
+    /// Does not count as use, which moves a bond among the others and is for each packet: what renews a bond does count.
+    fn get(&self, peer: &PeerKey) -> Option<Bond> {
         self.proven
-            .get(peer)
-            .or_else(|| self.heard.get(peer))
+            .peek(peer)
+            .or_else(|| self.heard.peek(peer))
             .copied()
     }
 
