@@ -31,6 +31,9 @@ impl Span {
     }
 }
 
+/// Former spans whose memory is kept: as many as packets are under way for, mostly.
+const SPARE: usize = 32;
+
 /// Things with a time.
 pub(crate) struct Agenda<T> {
     /// The span that has begun and those before it, sorted.
@@ -40,6 +43,8 @@ pub(crate) struct Agenda<T> {
     free: Vec<Slot>,
     /// The spans after it; none of them is empty.
     later: BTreeMap<Span, Later<T>>,
+    /// Memory of former spans.
+    spare: Vec<Vec<(Moment, T)>>,
     len: usize,
 }
 
@@ -60,6 +65,7 @@ impl<T> Agenda<T> {
             slots: Vec::new(),
             free: Vec::new(),
             later: BTreeMap::new(),
+            spare: Vec::new(),
             len: 0,
         }
     }
@@ -70,9 +76,10 @@ impl<T> Agenda<T> {
         if Some(span) <= self.begun {
             self.sort_in(moment, what);
         } else {
+            let spare = &mut self.spare;
             let later = self.later.entry(span).or_insert_with(|| Later {
                 first: moment,
-                things: Vec::new(),
+                things: spare.pop().unwrap_or_default(),
             });
             later.first = later.first.min(moment);
             later.things.push((moment, what));
@@ -109,7 +116,11 @@ impl<T> Agenda<T> {
             && first.get().first.at < until
         {
             if *first.key() < Span::of(until) {
-                taken.append(&mut first.remove().things);
+                let mut things = first.remove().things;
+                taken.append(&mut things);
+                if self.spare.len() < SPARE {
+                    self.spare.push(things);
+                }
                 continue;
             }
             let things = &mut first.get_mut().things;

@@ -46,7 +46,9 @@ struct Window<'a, A: Adapter> {
     world: &'a World,
     until: MonoTime,
     counts: Counts,
-    /// What is to go to each of the shares.
+    /// Which share is played.
+    own: usize,
+    /// What is to go to each of the others.
     mail: Vec<Mail<A::Packet>>,
     traffic: Traffic<A>,
 }
@@ -105,39 +107,42 @@ where
             std::iter::repeat_with(Mutex::default).take(count).collect();
         let pending: usize = self.shares.iter().map(|share| share.agenda.len()).sum();
         let world = &self.world;
-        let window = || Window::<A> {
+        let window = |own| Window::<A> {
             world,
             until,
             counts: Counts::default(),
+            own,
             mail: std::iter::repeat_with(Vec::new).take(count).collect(),
             traffic: Vec::new(),
         };
         let mut results = Vec::with_capacity(count);
         if pending < WORTH_A_THREAD {
-            for share in &mut self.shares {
-                results.push(window().play(share, &inboxes));
+            for (own, share) in self.shares.iter_mut().enumerate() {
+                results.push(window(own).play(share, &inboxes));
             }
             for (share, inbox) in self.shares.iter_mut().zip(&inboxes) {
                 share.receive(inbox);
             }
         } else {
             let barrier = Barrier::new(count);
-            let play = |(share, inbox): (&mut Share<A>, &Mutex<Mail<A::Packet>>)| {
+            let play = |own: usize, share: &mut Share<A>| {
                 let result = {
                     let _all_are_done = Meet(&barrier);
-                    window().play(share, &inboxes)
+                    window(own).play(share, &inboxes)
                 };
-                share.receive(inbox);
+                if let Some(inbox) = inboxes.get(own) {
+                    share.receive(inbox);
+                }
                 result
             };
             let play = &play;
-            let mut shares = self.shares.iter_mut().zip(&inboxes);
-            let own = shares.next();
+            let mut shares = self.shares.iter_mut().enumerate();
+            let first = shares.next();
             thread::scope(|scope| {
                 let others: Vec<_> = shares
-                    .map(|share| scope.spawn(move || play(share)))
+                    .map(|(own, share)| scope.spawn(move || play(own, share)))
                     .collect();
-                results.extend(own.map(play));
+                results.extend(first.map(|(own, share)| play(own, share)));
                 for other in others {
                     match other.join() {
                         Ok(result) => results.push(result),
@@ -180,15 +185,20 @@ impl<A: Adapter> Window<'_, A> {
         }
         for (inbox, mut mail) in inboxes.iter().zip(self.mail) {
             let mut inbox = inbox.lock().unwrap_or_else(PoisonError::into_inner);
-            inbox.append(&mut mail);
+            if inbox.is_empty() {
+                *inbox = mail;
+            } else {
+                inbox.append(&mut mail);
+            }
         }
         fault.map_or(Ok(self.counts), Err)
     }
 
     /// What happens in the window, as far as it is known at its beginning.
     fn due(&mut self, share: &mut Share<A>) -> Vec<(NodeKey, Moment, What<A::Packet>)> {
-        let mut due = Vec::new();
-        for (moment, pending) in share.agenda.take_before(self.until) {
+        let pending = share.agenda.take_before(self.until);
+        let mut due = Vec::with_capacity(pending.len());
+        for (moment, pending) in pending {
             match pending {
                 Pending::Wake(node) => due.push((node, moment, What::Wake)),
                 Pending::Datagram(flight) => {
@@ -287,9 +297,13 @@ impl<A: Adapter> Window<'_, A> {
                 packet,
             };
             let mail = &mut self.mail;
-            let shares = mail.len();
+            let (agenda, own, shares) = (&mut share.agenda, self.own, mail.len());
             send(self.world, &mut self.counts, sent, |moment, flight| {
-                if let Some(mail) = mail.get_mut(Place::share(flight.to, shares)) {
+                let to = Place::share(flight.to, shares);
+                if to == own {
+                    // It arrives after this window.
+                    agenda.push(moment, Pending::Datagram(flight));
+                } else if let Some(mail) = mail.get_mut(to) {
                     mail.push((moment, flight));
                 }
             });

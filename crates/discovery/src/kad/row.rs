@@ -22,6 +22,8 @@ pub(super) struct Row {
     heads: [u64; ROW],
     prints: [Print; ROW],
     marks: [Option<Mark>; ROW],
+    /// Of the marks of those in the bucket.
+    census: Census,
 }
 
 /// What is said of one node.
@@ -61,6 +63,17 @@ impl Mark {
         }
     }
 
+    /// The node by itself.
+    fn census(self) -> Census {
+        Census {
+            fast: usize::from(self.is_idle_on(RevalidationList::Fast)),
+            slow: usize::from(self.is_idle_on(RevalidationList::Slow)),
+            live: usize::from(!self.live.is_empty()),
+            live_v4: usize::from(self.live.contains(Protocol::V4)),
+            live_v5: usize::from(self.live.contains(Protocol::V5)),
+        }
+    }
+
     /// Whether the node can be chosen for a check of this list.
     pub(super) fn is_idle_on(self, list: RevalidationList) -> bool {
         self.list == list && !self.checking
@@ -78,6 +91,7 @@ impl Default for Row {
             heads: [0; ROW],
             prints: [Print::VACANT; ROW],
             marks: [None; ROW],
+            census: Census::NONE,
         }
     }
 }
@@ -104,7 +118,12 @@ impl Row {
         ) {
             *head_at = head(&entry.node.id());
             *print = Print::of(entry.node.endpoint().ip);
-            *mark = Some(Mark::of(entry));
+            let new = Mark::of(entry);
+            let old = mark.replace(new);
+            if at < BUCKET_SIZE && old != Some(new) {
+                let rest = old.map_or(self.census, |old| self.census.without(old.census()));
+                self.census = rest.with(new.census());
+            }
         }
     }
 
@@ -122,7 +141,10 @@ impl Row {
             self.prints.get_mut(last),
             self.marks.get_mut(last),
         ) {
-            (*head, *print, *mark) = (0, Print::VACANT, None);
+            (*head, *print) = (0, Print::VACANT);
+            if let Some(gone) = mark.take().filter(|_| last < BUCKET_SIZE) {
+                self.census = self.census.without(gone.census());
+            }
         }
     }
 
@@ -177,16 +199,8 @@ impl Row {
     }
 
     /// What the table's rules count of the nodes in the bucket.
-    pub(super) fn census(&self) -> Census {
-        let mut census = Census::NONE;
-        for (_, mark) in self.marks() {
-            census.live += usize::from(!mark.live.is_empty());
-            census.live_v4 += usize::from(mark.live.contains(Protocol::V4));
-            census.live_v5 += usize::from(mark.live.contains(Protocol::V5));
-            census.fast += usize::from(mark.is_idle_on(RevalidationList::Fast));
-            census.slow += usize::from(mark.is_idle_on(RevalidationList::Slow));
-        }
-        census
+    pub(super) const fn census(&self) -> Census {
+        self.census
     }
 }
 

@@ -1,5 +1,5 @@
 //! What the table's rules ask about all its nodes again and again: how many are on each list, how many have answered, and how many
-//! share a network. Each bucket is counted anew when something about it has changed, so that nobody reads 442 nodes for each
+//! share a network. It is kept up with every change, so that nobody reads 442 nodes for each
 //! one that a stranger names.
 
 use std::net::IpAddr;
@@ -22,7 +22,6 @@ const COUNTERS: usize = 512;
 /// See the module's documentation. 2 KiB.
 #[derive(Debug)]
 pub(super) struct Stock {
-    censuses: [Census; BUCKETS],
     total: Census,
     /// How many nodes there are, those waiting included, by their [`Print`]; different ones may share a counter.
     networks: [u16; COUNTERS],
@@ -34,26 +33,21 @@ impl Stock {
     /// That of an empty table.
     pub(super) const fn new() -> Self {
         Self {
-            censuses: [Census::NONE; BUCKETS],
             total: Census::NONE,
             networks: [0; COUNTERS],
             changes: [0; BUCKETS],
         }
     }
 
-    /// Looks at a bucket that has changed; `before`, these prints were in its row.
-    pub(super) fn take(&mut self, at: usize, bucket: &Bucket, before: &[Print; ROW]) {
-        let Some(census) = self.censuses.get_mut(at) else {
-            return;
-        };
+    /// Looks at a bucket that has changed; `before` it had this census and these prints.
+    pub(super) fn take(&mut self, at: usize, bucket: &Bucket, before: (Census, [Print; ROW])) {
         if let Some(changes) = self.changes.get_mut(at) {
             *changes += 1;
         }
-        let row = bucket.row();
-        let counted = std::mem::replace(census, row.census());
-        self.total = self.total.with(*census).without(counted);
-        if row.prints() != before {
-            self.count(before, |counter| counter.saturating_sub(1));
+        let (row, (census, prints)) = (bucket.row(), before);
+        self.total = self.total.with(row.census()).without(census);
+        if *row.prints() != prints {
+            self.count(&prints, |counter| counter.saturating_sub(1));
             self.count(row.prints(), |counter| counter.saturating_add(1));
         }
     }
@@ -85,11 +79,9 @@ impl Stock {
     #[cfg(test)]
     pub(super) fn check(&self, buckets: &[Bucket]) {
         let (mut total, mut networks) = (Census::NONE, [0; COUNTERS]);
-        for (at, bucket) in buckets.iter().enumerate() {
+        for bucket in buckets {
             bucket.check();
-            let census = super::row::Row::of(bucket).census();
-            assert_eq!(self.censuses[at], census);
-            total = total.with(census);
+            total = total.with(bucket.row().census());
             for entry in bucket.entries().chain(bucket.replacements()) {
                 networks[counter(Print::of(entry.node.endpoint().ip))] += 1;
             }

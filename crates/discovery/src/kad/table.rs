@@ -276,9 +276,9 @@ impl Table {
     /// Changes a bucket, and takes stock of it.
     fn edit_at<T>(&mut self, at: usize, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         let bucket = self.buckets.get_mut(at)?;
-        let before = *bucket.row().prints();
+        let before = (bucket.row().census(), *bucket.row().prints());
         let result = change(bucket);
-        self.stock.take(at, bucket, &before);
+        self.stock.take(at, bucket, before);
         #[cfg(test)]
         self.stock.check(&self.buckets);
         Some(result)

@@ -100,8 +100,15 @@ impl Table {
 
     /// The node has answered a question. `true` if that ends a row of failures.
     pub fn on_find_answered(&mut self, id: &NodeId) -> bool {
-        let failures = self.edit_node(id, |entry| std::mem::take(&mut entry.find_failures));
-        failures.is_some_and(|failures| failures > 0)
+        let has_failed = |entry: &Entry| entry.find_failures > 0;
+        let ends = self
+            .bucket(id)
+            .and_then(|b| b.get(id))
+            .is_some_and(has_failed);
+        if ends {
+            self.edit_node(id, |entry| entry.find_failures = 0);
+        }
+        ends
     }
 
     /// Remembers what an earlier run counted about a node.

@@ -261,8 +261,7 @@ impl Sessions {
     ) -> Result<(), SessionDrop> {
         if !self.challenge_again(now, peer)? {
             let PeerKey { id, addr: from } = peer;
-            self.out
-                .push(SessionOutput::Unknown { from, id, nonce });
+            self.out.push(SessionOutput::Unknown { from, id, nonce });
         }
         Ok(())
     }
