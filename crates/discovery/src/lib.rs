@@ -25,7 +25,7 @@
 //! assert_eq!(table.add(MonoTime::ZERO, other.clone(), Proof::Answer(Protocol::V4)), Added::Inserted);
 //!
 //! let start = table.closest(&own.id(), 16, |_, live| !live.is_empty());
-//! let mut lookup = Lookup::new(own.id(), own.id(), start);
+//! let mut lookup = Lookup::new(own.id(), own.id(), start.into_iter().cloned());
 //! assert_eq!(lookup.next_query(), Some(other.clone()));
 //! lookup.on_answer(&other.id());
 //! assert!(lookup.is_done());

@@ -327,7 +327,7 @@ proptest! {
         let mut all: Vec<Node> = snapshot.entries().map(|entry| entry.node.clone()).collect();
         all.sort_by(|a, b| target.cmp_distance(&a.id(), &b.id()));
         all.truncate(BUCKET_SIZE);
-        prop_assert_eq!(closest, all);
+        prop_assert_eq!(closest, all.iter().collect::<Vec<_>>());
     }
 
     #[test]

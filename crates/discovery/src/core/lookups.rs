@@ -187,7 +187,9 @@ impl DiscoveryCore {
         let may_ask = |node: &Node| self.may_ask(&target, node);
         let start = self
             .table
-            .closest(&target.id(), BUCKET_SIZE, |node, _| may_ask(node));
+            .closest(&target.id(), BUCKET_SIZE, |node, _| may_ask(node))
+            .into_iter()
+            .cloned();
         let lookup = Lookup::disjoint(
             self.record.id(),
             target.id(),

@@ -217,7 +217,7 @@ impl Table {
         target: &NodeId,
         n: usize,
         keep: impl Fn(&Node, Protocols) -> bool,
-    ) -> Vec<Node> {
+    ) -> Vec<&Node> {
         let mut closest = Vec::with_capacity(n);
         let mut by_distance: Vec<(u64, usize)> = Vec::with_capacity(BUCKET_SIZE);
         for bucket in self.nearest_first(target) {
@@ -233,7 +233,7 @@ impl Table {
             });
             let entries = by_distance.iter().filter_map(|(_, at)| bucket.entry(*at));
             let kept = entries.filter(|entry| keep(&entry.node, entry.live));
-            closest.extend(kept.take(n - closest.len()).map(|entry| entry.node.clone()));
+            closest.extend(kept.take(n - closest.len()).map(|entry| &entry.node));
             if closest.len() >= n {
                 break;
             }

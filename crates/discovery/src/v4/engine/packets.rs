@@ -209,7 +209,7 @@ impl V4Engine {
         };
         let nodes: Vec<Neighbor> = table
             .closest(&target.id(), BUCKET_SIZE, relayed)
-            .iter()
+            .into_iter()
             .map(Neighbor::from)
             .collect();
         for packet in Neighbors::split(&nodes, Self::expiration(now)) {
@@ -238,11 +238,13 @@ impl V4Engine {
             .map(|neighbor| Node::new(neighbor.key, neighbor.endpoint))
             .filter(|node| self.policy.is_relayable(peer.ip, node))
             .collect();
+        let mut copies = std::iter::repeat_n(nodes, askers.len());
         for asker in askers {
+            let nodes = copies.next().unwrap_or_default();
             self.report(Report::Nodes {
                 asker,
                 from: peer.id,
-                nodes: nodes.clone(),
+                nodes,
                 last: false,
             });
         }
