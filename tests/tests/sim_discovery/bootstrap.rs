@@ -30,7 +30,7 @@ struct Row {
 }
 
 /// How long it takes until all have come, in seconds.
-const JOINING: u32 = 50;
+const JOINING: u32 = 15;
 
 /// Both runs one after the other, each on all cores. Says how long it took until all had joined, and the
 /// memory of a node half a minute later where the system tells.

@@ -1,5 +1,5 @@
 //! Discovery with many nodes in virtual time, over both protocols. Most scenarios are played at the level of messages, where
-//! nothing is signed or encrypted, so that ten thousand nodes run on one thread; floods and NATs with whole stacks (`stacks`).
+//! nothing is signed or encrypted, so that ten thousand nodes run in one process; floods and NATs with whole stacks (`stacks`).
 //! Each scenario runs twice, side by side, and both runs must leave the same trace.
 #![allow(
     clippy::unwrap_used,

@@ -8,7 +8,7 @@ use rlp::RlpStream;
 use super::entries::{Entry, EthEntry, Ip4, Ip6, SnapEntry, Tcp, Tcp6, Udp, Udp6};
 use super::error::{EntryKey, RecordError};
 use super::layout::{Layout, item_at};
-use super::{NodeRecord, PUBLIC_KEY, SCHEME, SCHEME_V4};
+use super::{NodeRecord, PUBLIC_KEY, SCHEME, SCHEME_V4, UnverifiedRecord};
 use crate::address::canonical_ip;
 use crate::keccak::keccak256;
 use crate::keys::SecretKey;
@@ -159,7 +159,8 @@ impl RecordBuilder {
         let mut record = RlpStream::new_list(2 + 2 * self.entries.len());
         record.append(&signature.as_bytes().as_slice());
         self.append_content(&mut record);
-        NodeRecord::decode(&record.out())
+        // Read back, as its size has a bound; the signature was made a moment ago.
+        Ok(UnverifiedRecord::decode(&record.out())?.accept())
     }
 
     fn append_content(&self, stream: &mut RlpStream) {

@@ -120,11 +120,16 @@ impl UnverifiedRecord {
         self.public_key
             .verify(&content_hash(self.layout.content()), &signature)
             .map_err(|_| RecordError::BadSignature)?;
+        Ok(self.accept())
+    }
+
+    /// The record, where its signature is known to be right.
+    fn accept(self) -> NodeRecord {
         let addresses = Addresses::read(&self.layout);
-        Ok(NodeRecord(Arc::new(Verified {
+        NodeRecord(Arc::new(Verified {
             record: self,
             addresses,
-        })))
+        }))
     }
 }
 
