@@ -2,7 +2,7 @@
 //! run on several threads asks for more.
 
 use crate::adapter::Adapter;
-use crate::agenda::{Agenda, Moment};
+use crate::agenda::Agenda;
 use crate::datagrams::Flight;
 use crate::node::Node;
 use crate::simulation::NodeKey;
@@ -51,15 +51,13 @@ impl<A: Adapter> Share<A> {
         self.nodes.get_mut(key.index())?.as_deref_mut()
     }
 
-    /// Takes everything out.
-    pub(crate) fn empty(
-        &mut self,
+    /// All nodes and the agenda.
+    pub(crate) fn into_parts(
+        self,
     ) -> (
-        impl Iterator<Item = Box<Node<A>>> + use<A>,
-        Vec<(Moment, Pending<A::Packet>)>,
+        impl Iterator<Item = Box<Node<A>>>,
+        Agenda<Pending<A::Packet>>,
     ) {
-        let nodes = std::mem::take(&mut self.nodes).into_iter().flatten();
-        let pending = std::iter::from_fn(|| self.agenda.pop()).collect();
-        (nodes, pending)
+        (self.nodes.into_iter().flatten(), self.agenda)
     }
 }

@@ -86,15 +86,15 @@ where
             return;
         }
         let fresh = std::iter::repeat_with(Share::new).take(shares).collect();
-        for mut former in std::mem::replace(&mut self.shares, fresh) {
-            let (nodes, pending) = former.empty();
+        for former in std::mem::replace(&mut self.shares, fresh) {
+            let (nodes, mut agenda) = former.into_parts();
             for node in nodes {
                 let share = self.share_of(node.key);
                 if let Some(share) = self.shares.get_mut(share) {
                     share.insert(node);
                 }
             }
-            for (moment, what) in pending {
+            while let Some((moment, what)) = agenda.pop() {
                 self.put(moment, what);
             }
         }
