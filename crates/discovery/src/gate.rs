@@ -63,7 +63,8 @@ const ASKED_RATE: u32 = SOURCE_RATE;
 const ASKED_BURST: u32 = 100;
 
 /// Addresses with an allowance of their own, about 180 bytes each; the one not asked or heard for longest goes. Strangers make
-/// this node ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds.
+/// this node ask by pinging it, 256 at a time, each for half a second: 2560 in five seconds. Those whose time is over make room for the
+/// next that is asked.
 const MAX_ASKED: usize = 4096;
 
 /// Key recoveries a second beyond all rates that are tried on Neighbors packets from one address, and how many at once. The
@@ -145,7 +146,18 @@ impl Gate {
                 keys: TokenBucket::new(Quota::per_second(KEY_RATE, KEY_BURST)),
                 flooded: now.mono,
             };
+            self.forget_those_asked_long_ago(now.mono);
             self.asked.insert(to, allowance);
+        }
+    }
+
+    /// An allowance that is over is as good as a new one, as both of its buckets have filled up since; but for one in whose name a flood
+    /// still comes, and that is heard and so not among the oldest.
+    fn forget_those_asked_long_ago(&mut self, now: MonoTime) {
+        while let Some((_, oldest)) = self.asked.oldest()
+            && oldest.until <= now
+        {
+            self.asked.pop_oldest();
         }
     }
 

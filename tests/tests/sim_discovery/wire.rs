@@ -1,7 +1,6 @@
 //! What stands around one machine: its database, the results of its operations, and what an observer of its socket sees.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tercet_discovery::v4;
@@ -37,8 +36,6 @@ pub(crate) struct Wire {
     pub(crate) sent: Sent,
     /// During a lookup: how many answers lie between its start and the hearing of a node.
     pub(crate) depths: Option<BTreeMap<NodeId, u32>>,
-    /// What proven nodes said about this one's address.
-    pub(crate) votes: Vec<(IpAddr, SocketAddr)>,
 }
 
 impl Wire {
@@ -49,7 +46,6 @@ impl Wire {
             done: BTreeMap::new(),
             sent: Sent::default(),
             depths: None,
-            votes: Vec::new(),
         }
     }
 
@@ -153,7 +149,6 @@ impl Adapter for Wire {
                 let at = now.mono;
                 self.done.insert(op, Done { at, result });
             }
-            CoreOutput::Vote { voter, seen_as } => self.votes.push((voter, seen_as)),
             _ => {}
         }
     }

@@ -79,6 +79,17 @@ fn an_allowance_ends_and_is_renewed_by_asking_again() {
 }
 
 #[test]
+fn addresses_asked_long_ago_are_forgotten() {
+    let mut gate = gate(None);
+    for n in 0..100 {
+        gate.on_asked(START, at([20, 0, n, 7]));
+    }
+    assert_eq!(gate.asked.len(), 100);
+    gate.on_asked(START.after(ASKED_LIFETIME), at([21, 0, 0, 7]));
+    assert_eq!(gate.asked.len(), 1);
+}
+
+#[test]
 fn the_addresses_asked_are_bounded() {
     let mut gate = gate(None);
     let host = |n: usize| {
