@@ -28,7 +28,8 @@
 //! discv4 node answers nothing but a ping before its own ping was answered, so that one ping is as good as an answer; of an address in whose
 //! name a flood comes, none but the awaited is answered (see [`Gate::is_flooded`]).
 
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tercet_enode::{AddressClass, canonical_ip};
@@ -89,11 +90,29 @@ struct Allowance {
     flooded: MonoTime,
 }
 
+/// An address that hashes as one number and a port, whatever its family: the hasher runs for every question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Address(SocketAddr);
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0.ip() {
+            IpAddr::V4(ip) => {
+                state.write_u64(u64::from(ip.to_bits()) << 16 | u64::from(self.0.port()))
+            }
+            IpAddr::V6(ip) => {
+                state.write_u128(ip.to_bits());
+                state.write_u16(self.0.port());
+            }
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Gate {
     policy: Policy,
-    asked: BoundedLru<SocketAddr, Allowance>,
+    asked: BoundedLru<Address, Allowance>,
     keys: TokenBucket,
     sites: RateLimiter<Subnet>,
     networks: RateLimiter<Subnet>,
@@ -137,7 +156,7 @@ impl Gate {
             return;
         }
         let until = now.mono + ASKED_LIFETIME;
-        if let Some(allowance) = self.asked.get_mut(&to) {
+        if let Some(allowance) = self.asked.get_mut(&Address(to)) {
             allowance.until = until;
         } else {
             let allowance = Allowance {
@@ -147,7 +166,7 @@ impl Gate {
                 flooded: now.mono,
             };
             self.forget_those_asked_long_ago(now.mono);
-            self.asked.insert(to, allowance);
+            self.asked.insert(Address(to), allowance);
         }
     }
 
@@ -165,14 +184,14 @@ impl Gate {
     /// beyond its rate.
     pub(crate) fn is_asked(&self, now: MonoTime, from: SocketAddr) -> bool {
         self.asked
-            .peek(&from)
+            .peek(&Address(from))
             .is_some_and(|allowance| allowance.until > now)
     }
 
     /// Whether to recover the key of a datagram from an asked address beyond its rate.
     pub(crate) fn try_key(&mut self, now: MonoTime, from: SocketAddr) -> bool {
         self.asked
-            .get_mut(&from)
+            .get_mut(&Address(from))
             .is_some_and(|allowance| allowance.keys.check(now))
             && self.keys.check(now)
     }
@@ -180,7 +199,7 @@ impl Gate {
     /// As [`try_key`](Self::try_key), of a ping.
     pub(crate) fn try_ping(&mut self, now: MonoTime, from: SocketAddr) -> bool {
         let tried = self.try_key(now, from);
-        if tried && let Some(allowance) = self.asked.get_mut(&from) {
+        if tried && let Some(allowance) = self.asked.get_mut(&Address(from)) {
             allowance.flooded = now + FLOODED;
         }
         tried
@@ -189,13 +208,13 @@ impl Gate {
     /// Whether a ping from this address was tried lately beyond its rate: whose it is was not known then.
     pub(crate) fn is_flooded(&self, now: MonoTime, from: SocketAddr) -> bool {
         self.asked
-            .peek(&from)
+            .peek(&Address(from))
             .is_some_and(|allowance| allowance.flooded > now)
     }
 
     fn is_awaited(&mut self, now: MonoTime, from: SocketAddr) -> bool {
         self.asked
-            .get_mut(&from)
+            .get_mut(&Address(from))
             .is_some_and(|allowance| allowance.until > now && allowance.bucket.check(now))
     }
 }

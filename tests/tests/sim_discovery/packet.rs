@@ -115,8 +115,9 @@ fn trace_v4<H: Hasher>(message: &v4::Message, hasher: &mut H) {
         v4::Message::Pong(pong) => (pong.ping_hash, pong.enr_seq).hash(hasher),
         v4::Message::FindNode(find) => find.target.id().hash(hasher),
         v4::Message::Neighbors(neighbors) => {
-            for node in &neighbors.nodes {
-                node.endpoint.hash(hasher);
+            neighbors.nodes.len().hash(hasher);
+            if let Some(last) = neighbors.nodes.last() {
+                last.endpoint.hash(hasher);
             }
         }
         v4::Message::EnrRequest(_) => {}
@@ -143,8 +144,9 @@ fn trace_v5<H: Hasher>(message: &v5::Message, hasher: &mut H) {
                 Response::Pong { enr_seq, recipient } => (enr_seq, recipient).hash(hasher),
                 Response::Nodes { total, records } => {
                     total.hash(hasher);
-                    for record in records {
-                        trace_record(record, hasher);
+                    records.len().hash(hasher);
+                    if let Some(last) = records.last() {
+                        trace_record(last, hasher);
                     }
                 }
                 Response::Talk { payload } => payload.hash(hasher),
