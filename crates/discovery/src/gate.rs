@@ -98,7 +98,8 @@ impl Hash for Address {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self.0.ip() {
             IpAddr::V4(ip) => {
-                state.write_u64(u64::from(ip.to_bits()) << 16 | u64::from(self.0.port()))
+                let port = u64::from(self.0.port());
+                state.write_u64(u64::from(ip.to_bits()) << 16 | port);
             }
             IpAddr::V6(ip) => {
                 state.write_u128(ip.to_bits());

@@ -15,7 +15,7 @@ use crate::engine::{Protocol, Protocols};
 /// Places of one bucket: those in it, then those waiting.
 pub(super) const ROW: usize = BUCKET_SIZE + MAX_REPLACEMENTS;
 
-/// See the module's documentation. 340 bytes.
+/// See the module's documentation. 456 bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Row {
     /// The first eight bytes of each id. Two nodes can have the same.

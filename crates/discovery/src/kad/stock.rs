@@ -19,7 +19,7 @@ const FEW_IN_TABLE: usize = TABLE_LIMITS.least();
 /// Counters of prints. At 442 nodes of different networks hardly any of them counts five.
 const COUNTERS: usize = 512;
 
-/// See the module's documentation. 2 KiB.
+/// See the module's documentation. 1.2 KiB.
 #[derive(Debug)]
 pub(super) struct Stock {
     total: Census,
