@@ -113,6 +113,13 @@ impl DiscoveryCore {
     /// A core for the node `record` describes, due at `now`.
     #[must_use]
     pub fn new(mut config: CoreConfig, record: NodeRecord, now: Now) -> Self {
+        // A guest who knows nobody goes round when it is asked to. By itself it would begin with the first who answers it, and give him
+        // the proof of address for which he takes it for a node.
+        let first_refresh = if config.guest && config.bootnodes.is_empty() {
+            now.mono + config.refresh_interval
+        } else {
+            now.mono
+        };
         let mut rng = MachineRng::from_seed(config.seed);
         let policy = Policy::new(record.id(), config.netrestrict.as_deref(), config.families);
         for node in &mut config.bootnodes {
@@ -134,7 +141,7 @@ impl DiscoveryCore {
             ),
             invited: BoundedLru::new(MAX_INVITED, KeyedState::new(&mut rng.child("invited"))),
             lookups: Lookups::new(rng.child("lookups")),
-            refresh: Refresh::new(now.mono, rng.child("refresh")),
+            refresh: Refresh::new(first_refresh, rng.child("refresh")),
             ops: BTreeMap::new(),
             resolving: BTreeMap::new(),
             repeats: Repeats::default(),

@@ -84,3 +84,19 @@ fn pings_a_guest_leaves_unanswered_take_a_bounded_number_of_places() {
     }
     assert_eq!(bench.core.contacts(), crate::v4::MAX_INBOUND_CONTACTS);
 }
+
+#[test]
+fn a_guest_who_knows_nobody_goes_round_only_when_it_is_asked_to() {
+    let mut bench = Bench::unborn(CoreConfig {
+        guest: true,
+        ..config(0)
+    });
+    let at = address(1);
+    // Had it begun with whom it pings, that one would have its proof of address now.
+    bench.command(1, Command::Ping(node(1), None));
+    bench.answer_ping(1, at, None);
+    bench.ping_from(1, at, None);
+    bench.core.handle_timeout(bench.now);
+    bench.drain();
+    assert_eq!(bench.take_sent(at), [MessageKind::Ping]);
+}
