@@ -374,8 +374,9 @@ fn check_room(
     sign(key, u64::MAX, longest, entries).map(|_| ())
 }
 
-/// `udp6` is left out where `udp` says the same, and `tcp6` always, the port being one; but a record of IPv6 alone has
-/// `udp6` and `tcp6`, since some read no other port for an IPv6 address.
+/// An IPv6 address has its `udp6` even where `udp` says the same (EIP-778 would leave it out, and go-ethereum does): to
+/// @chainsafe/discv5 and the `discv5` crate an address without it is none, and who has IPv6 alone could not come here.
+/// `tcp6` is left out beside an IPv4 address, the port being one and all who dial it reading `tcp` instead.
 fn sign(
     key: &SecretKey,
     seq: u64,
@@ -387,10 +388,7 @@ fn sign(
         builder = builder.ip(v4.ip()).udp(v4.port());
     }
     if let Some(v6) = v6 {
-        builder = builder.ip(v6.ip());
-        if v4.is_none_or(|v4| v4.port() != v6.port()) {
-            builder = builder.udp6(v6.port());
-        }
+        builder = builder.ip(v6.ip()).udp6(v6.port());
     }
     if tcp != 0 {
         builder = match (v4, v6) {

@@ -116,20 +116,60 @@ impl Policy {
 
     /// The address a node's record names in the other family than its present one, if packets may be sent there.
     pub(crate) fn other(&self, node: &Node) -> Option<Endpoint> {
-        let record = node.record()?;
-        let endpoint = match node.endpoint().ip {
-            IpAddr::V4(_) => Endpoint::new(
-                IpAddr::V6(record.ip6()?),
-                record.udp6().or(record.udp4())?,
-                record.tcp6().or(record.tcp4()).unwrap_or(0),
-            ),
-            IpAddr::V6(_) => Endpoint::new(
-                IpAddr::V4(record.ip4()?),
-                record.udp4()?,
-                record.tcp4().unwrap_or(0),
-            ),
-        };
-        let believed = check_relay(node.endpoint().ip, endpoint.ip).is_ok();
-        (believed && self.is_usable(&endpoint)).then_some(endpoint)
+        let other = node.endpoints().nth(1)?;
+        let believed = check_relay(node.endpoint().ip, other.ip).is_ok();
+        (believed && self.is_usable(&other)).then_some(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tercet_enode::{Ip4, Ip6, SecretKey, Udp, Udp6};
+    use tercet_machine::MachineRng;
+
+    /// Where a node is tried that does not answer at the first of these addresses, its record naming both.
+    fn other(families: Families, first: &str, second: &str) -> Option<String> {
+        let key = SecretKey::generate(&mut MachineRng::from_seed([1; 32]));
+        let [first, second] = [first, second].map(|ip| ip.parse::<IpAddr>().unwrap());
+        let mut record = NodeRecord::builder().insert(&Udp(4)).insert(&Udp6(6));
+        for ip in [first, second] {
+            record = match ip {
+                IpAddr::V4(ip) => record.insert(&Ip4(ip)),
+                IpAddr::V6(ip) => record.insert(&Ip6(ip)),
+            };
+        }
+        let node = Node::new(key.public_key(), Endpoint::new(first, 4, 0));
+        let node = node.with_record(record.sign(&key).unwrap()).unwrap();
+        let policy = Policy::new(NodeId::from([0; 32]), None, families);
+        let other = policy.other(&node);
+        other.map(|other| other.udp_addr().to_string())
+    }
+
+    #[test]
+    fn a_node_is_tried_at_its_address_of_the_other_family_if_that_is_no_nearer() {
+        let cases = [
+            ("20.0.0.1", "2a00::1", Some("[2a00::1]:6")),
+            ("2a00::1", "20.0.0.1", Some("20.0.0.1:4")),
+            ("10.0.0.1", "fd00::1", Some("[fd00::1]:6")),
+            ("127.0.0.1", "::1", Some("[::1]:6")),
+            ("::1", "127.0.0.1", Some("127.0.0.1:4")),
+            // Into the private network, or this machine, of whoever believes it.
+            ("20.0.0.1", "fd00::1", None),
+            ("20.0.0.1", "fe80::1", None),
+            ("2a00::1", "10.0.0.1", None),
+            ("fd00::1", "127.0.0.1", None),
+            ("10.0.0.1", "::1", None),
+            // No address of a host, or none of the other family: IPv4 in another form.
+            ("20.0.0.1", "::", None),
+            ("20.0.0.1", "ff02::1", None),
+            ("20.0.0.1", "::ffff:20.0.0.2", None),
+        ];
+        for (first, second, expected) in cases {
+            let tried = other(Families::BOTH, first, second);
+            assert_eq!(tried.as_deref(), expected, "{first} {second}");
+        }
+        let alone = Families::of("20.0.0.1".parse().unwrap());
+        assert_eq!(other(alone, "20.0.0.1", "2a00::1"), None);
     }
 }

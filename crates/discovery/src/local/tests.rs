@@ -137,7 +137,7 @@ fn a_fresh_node_at_any_address_publishes_no_endpoint_until_it_is_voted_and_visit
 }
 
 #[test]
-fn both_families_stand_in_one_record_and_say_no_port_twice() {
+fn both_families_stand_in_one_record_each_with_its_udp_port() {
     let mut local = with(any_address());
     local.set_tcp_port(30303).unwrap();
     vote(&mut local, at(1), "[2a00::1]:30303");
@@ -145,9 +145,9 @@ fn both_families_stand_in_one_record_and_say_no_port_twice() {
     assert_eq!(endpoint_keys(&record), "ip6 tcp6 udp6");
     vote(&mut local, at(100), "20.0.0.1:30303");
     let record = visit(&mut local, at(100), Family::V4).unwrap();
-    assert_eq!(endpoint_keys(&record), "ip ip6 tcp udp");
+    assert_eq!(endpoint_keys(&record), "ip ip6 tcp udp udp6");
+    assert_eq!((record.udp4(), record.udp6()), (Some(30303), Some(30303)));
     vote(&mut local, at(200), "20.0.0.1:4000");
-    assert_eq!(endpoint_keys(local.record()), "ip ip6 tcp udp udp6");
     let endpoints: Vec<_> = local.record().endpoints().map(|e| e.udp_addr()).collect();
     let expected = ["20.0.0.1:4000", "[2a00::1]:30303"].map(|a| a.parse().unwrap());
     assert_eq!(endpoints, expected);

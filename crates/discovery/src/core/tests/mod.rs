@@ -4,6 +4,7 @@
 mod answers;
 mod bounds;
 mod early;
+mod families;
 mod guest;
 mod homeless;
 mod late;

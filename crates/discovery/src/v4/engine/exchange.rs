@@ -173,10 +173,11 @@ impl V4Engine {
             askers,
         });
         let to = *contact.node.endpoint();
-        let from = self
-            .record
-            .endpoint()
-            .map_or_else(WireEndpoint::default, wire);
+        // In the family it goes out over, if this node is anywhere in it: whoever has that one alone has no use for the other.
+        let same_family = |own: &Endpoint| own.ip.is_ipv4() == to.ip.is_ipv4();
+        let from = self.record.endpoints().find(same_family);
+        let from = from.or(self.record.endpoint());
+        let from = from.map_or_else(WireEndpoint::default, wire);
         let message = Message::Ping(Ping {
             from,
             to: WireEndpoint::new(to.ip, to.udp, 0),

@@ -16,7 +16,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -324,12 +324,6 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Whether the record says that its node is at `address`, in either family.
 fn names(record: &NodeRecord, address: SocketAddr) -> bool {
-    let (ip, port) = match address.ip() {
-        IpAddr::V4(_) => (record.ip4().map(IpAddr::V4), record.udp4()),
-        IpAddr::V6(_) => (
-            record.ip6().map(IpAddr::V6),
-            record.udp6().or(record.udp4()),
-        ),
-    };
-    ip == Some(address.ip()) && port == Some(address.port())
+    let mut endpoints = record.endpoints();
+    endpoints.any(|endpoint| endpoint.udp_addr() == address)
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::v5::engine::homeless::MAX_HOMELESS;
+use tercet_enode::{Ip6, Udp6};
 
 #[test]
 fn a_handshake_is_heard_at_the_worth_of_its_address() {
@@ -52,17 +53,29 @@ fn a_handshake_is_heard_at_the_worth_of_its_address() {
 
 #[test]
 fn the_second_family_of_a_record_is_an_endpoint_too() {
-    let mut bench = Bench::new();
-    let six: SocketAddr = "[2a00::1]:4006".parse().unwrap();
-    let both = record(THEM).to_builder().ip(six.ip()).udp6(4006);
-    let both = both.sign(&key(THEM)).unwrap();
-    bench
-        .engine
-        .handle_session(&bench.table, six, id(THEM), Some(both), false);
-    let [Report::Heard { node, proof }] = &bench.reports()[..] else {
-        panic!("not heard");
-    };
-    assert_eq!((node.endpoint().udp_addr(), *proof), (six, Proof::Contact));
+    // An IPv4 address in the form of an IPv6 one is an IPv4 address.
+    for (ip6, from) in [
+        ("2a00::1", "[2a00::1]:4006"),
+        ("::ffff:20.0.0.9", "20.0.0.9:4006"),
+    ] {
+        let mut bench = Bench::new();
+        let from: SocketAddr = from.parse().unwrap();
+        let both = record(THEM).to_builder().insert(&Udp6(4006));
+        let both = both.insert(&Ip6(ip6.parse().unwrap()));
+        let both = if from.is_ipv4() {
+            both.remove(b"ip")
+        } else {
+            both
+        };
+        let both = both.sign(&key(THEM)).unwrap();
+        bench
+            .engine
+            .handle_session(&bench.table, from, id(THEM), Some(both), false);
+        let [Report::Heard { node, proof }] = &bench.reports()[..] else {
+            panic!("not heard");
+        };
+        assert_eq!((node.endpoint().udp_addr(), *proof), (from, Proof::Contact));
+    }
 }
 
 #[test]
