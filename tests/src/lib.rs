@@ -29,6 +29,7 @@ pub use eth::EthNode;
 pub use interop::{go_peer, js_peer};
 pub use knot::knot;
 pub use node::{
-    any_port, discovery, discovery_at, discovery_over, key, node, until_entry, until_live,
+    Loopback, any_port, discovery, discovery_at, discovery_over, has, key, node, until_entry,
+    until_live,
 };
 pub use workspace::{chain_folder, say, target_dir, tercet, workspace_dir};

@@ -31,6 +31,7 @@ use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
 
 use crate::child::Child;
 use crate::interop::{go_program, js_program, rust_program, skip};
+use crate::node::has;
 
 /// An independent implementation of discv5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +48,7 @@ pub enum Client {
     Rust,
 }
 
-/// A running client, with a key and a port that it keeps when it is started again.
+/// A running client, with a key and an address that it keeps when it is started again.
 #[derive(Debug)]
 pub struct Peer {
     client: Client,
@@ -58,16 +59,24 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts a client on a free port of the loopback. Its table begins with `bootnodes`. `None`: a reason was printed and
-    /// the test skips.
+    /// Starts a client on one address, or on an IPv4 and an IPv6 one if it can. Its table begins with `bootnodes`. `None`: a
+    /// reason was printed and the test skips.
     ///
     /// # Panics
-    /// Under `TERCET_INTEROP=required` where the client cannot be had.
-    pub fn start(client: Client, key: &SecretKey, bootnodes: &[NodeRecord]) -> Option<Self> {
+    /// Under `TERCET_INTEROP=required` where the client cannot be had, and where [`has`] does.
+    pub fn start(
+        client: Client,
+        listen: &[SocketAddr],
+        key: &SecretKey,
+        bootnodes: &[NodeRecord],
+    ) -> Option<Self> {
+        if !has(listen) {
+            return None;
+        }
         let bootnodes: Vec<_> = bootnodes.iter().map(ToString::to_string).collect();
         let config = json!({
             "key": hex::encode(key.to_bytes()),
-            "port": 0,
+            "listen": listen,
             "protocols": client.protocols(),
             "bootnodes": bootnodes,
         });
@@ -85,13 +94,15 @@ impl Peer {
         })
     }
 
-    /// Kills the program and starts it again with its key and port: all its sessions are gone, and its table.
+    /// Kills the program and starts it again with its key and where it listens: all its sessions are gone, and its table.
     ///
     /// # Panics
     /// When it does not come back.
     pub fn restart(&mut self) {
         self.child.kill();
-        self.config["port"] = self.addr().port().into();
+        let endpoints = self.record.endpoints();
+        let listen: Vec<_> = endpoints.map(|endpoint| endpoint.udp_addr()).collect();
+        self.config["listen"] = json!(listen);
         let program = self.client.program().expect("it ran before");
         (self.child, self.record) = launch(self.client, program, &self.config);
     }
@@ -116,7 +127,7 @@ impl Peer {
         Node::from_record(self.record.clone()).expect("a record with an address")
     }
 
-    /// Where it listens.
+    /// Where it listens; its IPv4 address if it has two.
     pub fn addr(&self) -> SocketAddr {
         self.node().endpoint().udp_addr()
     }
@@ -153,7 +164,7 @@ impl Peer {
         self.result(call)
     }
 
-    /// Pings: the sequence number and the address in the PONG.
+    /// Pings over discv5: the sequence number and the address in the PONG.
     pub fn ping(&mut self, node: &NodeRecord) -> Result<(u64, SocketAddr), String> {
         let pong = self.call(ping(node))?;
         Ok(read_pong(&pong))

@@ -32,8 +32,8 @@ const tableInterval = 20 * time.Millisecond
 // discv4 or both on one socket, as geth's own server composes them. It speaks the
 // line protocol that tests/src/peer.rs describes.
 type Discovery struct {
-	Key       string // secret key, 64 hex digits
-	Port      uint16 // 0: any
+	Key       string           // secret key, 64 hex digits
+	Listen    []netip.AddrPort // one, with port 0 for any
 	Protocols []string
 	Bootnodes []string
 }
@@ -107,8 +107,10 @@ func (d Discovery) start() (*discoverer, error) {
 		}
 		config.Bootnodes = append(config.Bootnodes, node)
 	}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(loopback, d.Port)))
+	if len(d.Listen) != 1 {
+		return nil, fmt.Errorf("one socket, not %d", len(d.Listen))
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(d.Listen[0]))
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +119,7 @@ func (d Discovery) start() (*discoverer, error) {
 		return nil, err
 	}
 	node := &discoverer{local: enode.NewLocalNode(db, key)}
-	node.local.SetStaticIP(loopback.AsSlice())
+	node.local.SetStaticIP(d.Listen[0].Addr().AsSlice())
 	node.local.SetFallbackUDP(conn.LocalAddr().(*net.UDPAddr).Port)
 
 	// What discv4 cannot read is discv5's.

@@ -1,18 +1,19 @@
-// An independent client for Tercet's live tests: a discv5 node of @chainsafe/discv5 on a loopback
-// port. It speaks the line protocol that tests/src/peer.rs describes.
+// An independent client for Tercet's live tests: a discv5 node of @chainsafe/discv5 on the
+// loopback. It speaks the line protocol that tests/src/peer.rs describes.
 //
 // usage: node discovery.mjs CONFIG   (one JSON object)
-//   key   secret key, 64 hex digits      port   0: any      bootnodes   records as text
+//   key         secret key, 64 hex digits
+//   listen      an address, or one of each family, with port 0 for any
+//   bootnodes   records as text
 import { Discv5, EntryStatus, UDPTransportService } from '@chainsafe/discv5'
 import { ENR, SignableENR } from '@chainsafe/enr'
 import { privateKeyFromRaw } from '@libp2p/crypto/keys'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { isIPv4 } from 'node:net'
 import { createInterface } from 'node:readline'
 
-const HOST = '127.0.0.1'
-const ADDRESS = Uint8Array.from([127, 0, 0, 1])
 // Long, so that a busy machine is no reason to fail.
 const REPLY_TIMEOUT = 5_000
 // How often the table is looked at by "await": it says that a node is in, not that it answered.
@@ -27,23 +28,31 @@ process.on('unhandledRejection', fail('rejection'))
 const fromHex = (text) => Uint8Array.from(Buffer.from(text, 'hex'))
 const toHex = (bytes) => Buffer.from(bytes).toString('hex')
 
-const socket = createSocket('udp4')
-socket.bind(config.port, HOST)
-await once(socket, 'listening')
-const { port } = socket.address()
+// By family, as its transport names them.
+const sockets = {}
+const bindAddrs = {}
+const entries = {}
+for (const listen of config.listen) {
+  const [, host, asked] = /^\[?([^\]]*?)\]?:(\d+)$/.exec(listen)
+  const [family, suffix] = isIPv4(host) ? ['ip4', ''] : ['ip6', '6']
+  const socket = createSocket(family === 'ip4' ? 'udp4' : 'udp6')
+  socket.bind(Number(asked), host)
+  await once(socket, 'listening')
+  const { port } = socket.address()
+  sockets[family] = socket
+  bindAddrs[family] = multiaddr(`/${family}/${host}/udp/${port}`)
+  entries[`ip${suffix}`] = bindAddrs[family].tuples()[0][1]
+  entries[`udp${suffix}`] = Uint8Array.from([port >> 8, port & 255])
+}
 const privateKey = privateKeyFromRaw(fromHex(config.key))
-const enr = SignableENR.createV4(privateKey.raw, {
-  ip: ADDRESS,
-  udp: Uint8Array.from([port >> 8, port & 255]),
-})
-const transport = new UDPTransportService({
-  bindAddrs: { ip4: multiaddr(`/ip4/${HOST}/udp/${port}`) },
-  nodeId: enr.nodeId,
-})
-// It would open a socket by itself, but cannot say which port it got.
+const enr = SignableENR.createV4(privateKey.raw, entries)
+const transport = new UDPTransportService({ bindAddrs, nodeId: enr.nodeId })
+// It would open sockets by itself, but cannot say which ports it got.
 transport.start = async () => {
-  socket.on('message', transport.handleIncoming)
-  transport.ip4.socket = socket
+  for (const [family, socket] of Object.entries(sockets)) {
+    socket.on('message', transport.handleIncoming)
+    transport[family].socket = socket
+  }
 }
 const discv5 = Discv5.create({ enr, privateKey, transport, config: { requestTimeout: REPLY_TIMEOUT } })
 discv5.on('talkReqReceived', onTalk)
@@ -82,7 +91,7 @@ async function handle({ cmd, node, distances, protocol, payload, target, seq, na
       return discv5.addEnr(node), {}
     case 'ping': {
       const { enrSeq, addr } = await discv5.sendPing(ENR.decodeTxt(node))
-      return { seq: Number(enrSeq), ip: addr.ip.octets.join('.'), port: addr.port }
+      return { seq: Number(enrSeq), ip: ipText(addr.ip), port: addr.port }
     }
     case 'findnode':
       return records(await discv5.sendFindNode(ENR.decodeTxt(node), distances))
@@ -93,6 +102,10 @@ async function handle({ cmd, node, distances, protocol, payload, target, seq, na
     default:
       throw new Error(`no such command: ${cmd}`)
   }
+}
+
+function ipText({ octets }) {
+  return octets.length === 4 ? octets.join('.') : toHex(octets).match(/.{4}/g).join(':')
 }
 
 // Says who asked, and what. It leaves even protocols that nobody speaks to its user.

@@ -1,7 +1,8 @@
 //! An independent client for the live tests: a discv5 node of the `discv5` crate on a loopback port. It speaks the line
 //! protocol that `peer` describes. A program of its own, as the crate keeps its bans in a static.
 //!
-//! usage: `discv5_peer CONFIG`, one JSON object: `key`, 64 hex digits; `port`, 0 for any; `bootnodes`, records as text
+//! usage: `discv5_peer CONFIG`, one JSON object: `key`, 64 hex digits; `listen`, an address or one of each family, with port 0
+//! for any; `bootnodes`, records as text
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +15,7 @@
 use std::error::Error;
 use std::fmt::Debug;
 use std::io::{BufRead, Write};
-use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ const MAX_CALLS: usize = 64;
 #[derive(Deserialize)]
 struct Config {
     key: String,
-    port: u16,
+    listen: Vec<SocketAddr>,
     #[serde(default)]
     bootnodes: Vec<String>,
 }
@@ -118,18 +119,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn start(settings: &Config) -> Result<Discv5, Box<dyn Error>> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, settings.port)).await?;
+    let mut record = Enr::builder();
+    let (mut ipv4, mut ipv6) = (None, None);
+    for &addr in &settings.listen {
+        let socket = UdpSocket::bind(addr).await?;
+        let port = socket.local_addr()?.port();
+        match addr {
+            SocketAddr::V4(addr) => record.ip4(*addr.ip()).udp4(port),
+            SocketAddr::V6(addr) => record.ip6(*addr.ip()).udp6(port),
+        };
+        let of_family = if addr.is_ipv4() { &mut ipv4 } else { &mut ipv6 };
+        *of_family = Some(Arc::new(socket));
+    }
     let mut secret = hex::decode(&settings.key)?;
     let key = CombinedKey::secp256k1_from_bytes(&mut secret)?;
-    let record = Enr::builder()
-        .ip4(Ipv4Addr::LOCALHOST)
-        .udp4(socket.local_addr()?.port())
-        .build(&key)?;
-    let listen = ListenConfig::FromSockets {
-        ipv4: Some(Arc::new(socket)),
-        ipv6: None,
-    };
-    let config = ConfigBuilder::new(listen)
+    let record = record.build(&key)?;
+    let config = ConfigBuilder::new(ListenConfig::FromSockets { ipv4, ipv6 })
         .request_timeout(REPLY_TIMEOUT)
         .build();
     let mut discv5 = Discv5::new(record, key, config)?;

@@ -14,6 +14,8 @@
 //! | NODES read for a question | five | five more than the first | the first, outside a lookup |
 //! | a wrong record in NODES | left out | voids the message | voids the message |
 //! | a newer record is fetched on | a pong | a ping or a pong | a ping or a pong |
+//! | an IPv6 address without `udp6` | takes its port from `udp` | is none | is none |
+//! | of two addresses it goes to | IPv4 if both reach as far, whatever it listens on | IPv6 if it listens there | IPv6 if it listens there |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,35 +25,43 @@
     reason = "a test fails by panicking, and is a driver"
 )]
 
+mod families;
 mod network;
 mod service;
 mod sessions;
 mod wire;
 
-/// Each test with each client.
+/// Each test with each client over each family.
 macro_rules! with_each_client {
-    (@client $name:ident, $client:ident: $($module:ident: $($test:ident),+;)+) => {
-        mod $name {
-            use tercet_tests::peer::Client::$client;
-            $($(with_each_client!(@test $module, $test, $client);)+)+
+    (@family $family:ident, $on:ident: $($list:tt)*) => {
+        mod $family {
+            with_each_client!(@client go, Go, $on: $($list)*);
+            with_each_client!(@client js, Js, $on: $($list)*);
+            with_each_client!(@client rust, Rust, $on: $($list)*);
         }
     };
-    (@test sessions, $test:ident, $client:ident) => {
+    (@client $name:ident, $client:ident, $on:ident: $($module:ident: $($test:ident),+;)+) => {
+        mod $name {
+            use tercet_tests::Loopback::$on;
+            use tercet_tests::peer::Client::$client;
+            $($(with_each_client!(@test $module, $test, $client, $on);)+)+
+        }
+    };
+    (@test sessions, $test:ident, $client:ident, $on:ident) => {
         #[test]
         fn $test() {
-            crate::sessions::$test($client);
+            crate::sessions::$test($client, $on);
         }
     };
-    (@test service, $test:ident, $client:ident) => {
+    (@test service, $test:ident, $client:ident, $on:ident) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            crate::service::$test($client).await;
+            crate::service::$test($client, $on).await;
         }
     };
     ($($list:tt)*) => {
-        with_each_client!(@client go, Go: $($list)*);
-        with_each_client!(@client js, Js: $($list)*);
-        with_each_client!(@client rust, Rust: $($list)*);
+        with_each_client!(@family ipv4, V4: $($list)*);
+        with_each_client!(@family ipv6, V6: $($list)*);
     };
 }
 
@@ -70,6 +80,31 @@ with_each_client!(
         a_session_lost_by_either_is_made_again,
         a_changed_record_is_noticed;
 );
+
+mod two_families {
+    use crate::families::{both_may_have_both, who_has_one_family_is_told_of_the_other};
+    use tercet_tests::peer::Client;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn between_go() {
+        who_has_one_family_is_told_of_the_other(Client::Go).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn between_js() {
+        who_has_one_family_is_told_of_the_other(Client::Js).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn between_rust() {
+        who_has_one_family_is_told_of_the_other(Client::Rust).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn with_rust() {
+        both_may_have_both().await;
+    }
+}
 
 mod everybody_finds_everybody {
     use crate::network::{Kind, every_node_finds_every_other};

@@ -8,7 +8,7 @@
 use tercet_discovery::{Discovery, Protocol, Protocols};
 use tercet_enode::{Node, NodeId, NodeRecord, SecretKey};
 use tercet_tests::peer::{Client, Peer};
-use tercet_tests::{any_port, discovery_over, key, until_entry};
+use tercet_tests::{Loopback, discovery_over, key, until_entry};
 
 /// What a member is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,17 +39,23 @@ enum Member {
 
 impl Member {
     async fn start(kind: Kind, key: &SecretKey, first: Option<&NodeRecord>) -> Option<Self> {
+        let listen = Loopback::V4.any_port();
         let protocols = match kind {
             Kind::Other(client) => {
-                return Peer::start(client, key, first.map_or(&[], std::slice::from_ref))
-                    .map(Self::Theirs);
+                return Peer::start(
+                    client,
+                    &listen,
+                    key,
+                    first.map_or(&[], std::slice::from_ref),
+                )
+                .map(Self::Theirs);
             }
             Kind::Tercet => Protocols::ALL,
             Kind::TercetOver(protocol) => Protocols::from(protocol),
         };
         let first = first.cloned().and_then(Node::from_record);
         let bootnodes = first.into_iter().collect();
-        let ours = discovery_over(protocols, any_port(), key, bootnodes).await;
+        let ours = discovery_over(protocols, &listen, key, bootnodes).await;
         Some(Self::Ours(ours, protocols))
     }
 

@@ -9,23 +9,23 @@ use tercet_discovery::v5::{Distances, TalkRequest};
 use tercet_discovery::{Discovery, FindTarget, Protocol, Protocols};
 use tercet_enode::{NodeId, NodeRecord};
 use tercet_tests::peer::{Client, Peer};
-use tercet_tests::{any_port, discovery_over, key, until_entry};
+use tercet_tests::{Loopback, discovery_over, key, until_entry};
 
 /// A service with discv5 alone.
-async fn ours(seed: u8, listen: SocketAddr) -> Discovery {
+async fn ours(seed: u8, listen: &[SocketAddr]) -> Discovery {
     let protocols = Protocols::from(Protocol::V5);
     discovery_over(protocols, listen, &key(seed), Vec::new()).await
 }
 
 /// The service pings the client.
-async fn ping(ours: &Discovery, peer: &Peer) {
+pub(crate) async fn ping(ours: &Discovery, peer: &Peer) {
     let pong = ours.ping_over(peer.node(), Protocol::V5).await.unwrap();
     assert_eq!(pong.enr_seq, Some(peer.record().seq()));
     assert_eq!(pong.seen_as, Some(ours.local_addr()));
 }
 
 /// The client pings the service.
-fn pinged(peer: &mut Peer, ours: &Discovery) {
+pub(crate) fn pinged(peer: &mut Peer, ours: &Discovery) {
     let record = ours.local_record();
     assert_eq!(peer.ping(&record), Ok((record.seq(), peer.addr())));
 }
@@ -36,10 +36,10 @@ async fn until_live(ours: &Discovery, id: NodeId) {
 }
 
 /// Five more nodes that both sides know as live.
-async fn neighbours(ours: &Discovery, peer: &mut Peer) -> Vec<Discovery> {
+async fn neighbours(ours: &Discovery, peer: &mut Peer, on: Loopback) -> Vec<Discovery> {
     let mut neighbours = Vec::new();
     for seed in 60..65 {
-        let neighbour = self::ours(seed, any_port()).await;
+        let neighbour = self::ours(seed, &on.any_port()).await;
         // Each hears of the newcomer from its handshake.
         ping(&neighbour, peer).await;
         let pong = neighbour.ping_over(ours.local_node(), Protocol::V5).await;
@@ -63,11 +63,11 @@ fn assert_told(told: &[NodeRecord], wanted: &[Discovery]) {
     }
 }
 
-pub(crate) async fn every_request_in_both_directions(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(50), &[]) else {
+pub(crate) async fn every_request_in_both_directions(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(50), &[]) else {
         return;
     };
-    let ours = ours(51, any_port()).await;
+    let ours = ours(51, &on.any_port()).await;
     ping(&ours, &peer).await;
     pinged(&mut peer, &ours);
 
@@ -76,7 +76,7 @@ pub(crate) async fn every_request_in_both_directions(client: Client) {
     assert_eq!(own.as_ref(), Ok(peer.record()));
     assert_eq!(peer.find_node(&record, &[0]), Ok(vec![record.clone()]));
 
-    let neighbours = neighbours(&ours, &mut peer).await;
+    let neighbours = neighbours(&ours, &mut peer, on).await;
     let asked = distances(peer.id(), &neighbours);
     let target = FindTarget::Distances(Distances::new(asked.iter().map(|&one| u64::from(one))));
     let told = ours.find_node(theirs.clone(), target).await.unwrap();
@@ -120,11 +120,11 @@ async fn talk(ours: &Discovery, peer: &mut Peer) {
     assert_eq!(peer.talk(&record, "none", b"?"), Ok(Vec::new()));
 }
 
-pub(crate) async fn a_session_lost_by_either_is_made_again(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(52), &[]) else {
+pub(crate) async fn a_session_lost_by_either_is_made_again(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(52), &[]) else {
         return;
     };
-    let mut ours = self::ours(53, any_port()).await;
+    let mut ours = self::ours(53, &on.any_port()).await;
     ping(&ours, &peer).await;
     // The one that asks next is once the one that forgot and once the other.
     peer.restart();
@@ -137,7 +137,7 @@ pub(crate) async fn a_session_lost_by_either_is_made_again(client: Client) {
         until_entry(&ours, peer.id(), |entry| entry.checks > 0).await;
         let listen = ours.local_addr();
         ours.shutdown().await;
-        ours = self::ours(53, listen).await;
+        ours = self::ours(53, &[listen]).await;
         if we_ask {
             ping(&ours, &peer).await;
         } else {
@@ -147,11 +147,11 @@ pub(crate) async fn a_session_lost_by_either_is_made_again(client: Client) {
     ours.shutdown().await;
 }
 
-pub(crate) async fn a_changed_record_is_noticed(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(54), &[]) else {
+pub(crate) async fn a_changed_record_is_noticed(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(54), &[]) else {
         return;
     };
-    let ours = ours(55, any_port()).await;
+    let ours = ours(55, &on.any_port()).await;
     ping(&ours, &peer).await;
     peer.await_live(&ours.local_record(), Protocol::V5);
     pinged(&mut peer, &ours);

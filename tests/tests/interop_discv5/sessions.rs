@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use tercet_discovery::v5::{Distances, Request, RequestId, Response};
 use tercet_enode::NodeRecord;
-use tercet_tests::key;
 use tercet_tests::peer::{Client, Peer, ping, read_pong};
+use tercet_tests::{Loopback, key};
 
-use crate::wire::Wire;
+use crate::wire::{Wire, at};
 
 /// Fits a datagram with the 32 bytes that the clients put before it.
 const LONG: [u8; 1100] = [9; 1100];
@@ -48,11 +48,11 @@ fn ask_talk(wire: &mut Wire, peer: &Peer, id: &[u8], protocol: &str, payload: &[
 }
 
 /// A record that looks as one of an execution client's: with lists in it.
-fn neighbour(number: u8) -> NodeRecord {
-    NodeRecord::builder()
+fn neighbour(on: Loopback, number: u8) -> NodeRecord {
+    let mut addr = on.any_port()[0];
+    addr.set_port(30_000 + u16::from(number));
+    at(addr)
         .seq(1 + u64::from(number))
-        .ip([127, 0, 0, 1].into())
-        .udp(30_000 + u16::from(number))
         .tcp(30_000)
         .eth([1, 2, 3, 4], 5)
         .snap()
@@ -61,11 +61,11 @@ fn neighbour(number: u8) -> NodeRecord {
         .unwrap()
 }
 
-pub(crate) fn we_begin(client: Client) {
-    let Some(peer) = Peer::start(client, &key(1), &[]) else {
+pub(crate) fn we_begin(client: Client, on: Loopback) {
+    let Some(peer) = Peer::start(client, &on.any_port(), &key(1), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(2));
+    let mut wire = Wire::new(key(2), on);
     let first = ask_ping(&mut wire, &peer, &[1; 8]);
     assert_eq!(first, pong(&wire, &peer));
     assert_eq!(wire.established, [(peer.id(), false)]);
@@ -82,11 +82,11 @@ pub(crate) fn we_begin(client: Client) {
     assert_eq!(wire.established.len(), 1);
 }
 
-pub(crate) fn they_begin(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(3), &[]) else {
+pub(crate) fn they_begin(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(3), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(4));
+    let mut wire = Wire::new(key(4), on);
     let record = wire.record.clone();
     let expected = (record.seq(), peer.addr());
     assert_eq!(wire.serve(|| peer.ping(&record)), Ok(expected));
@@ -99,7 +99,7 @@ pub(crate) fn they_begin(client: Client) {
         assert_eq!(answer, Ok(payload.to_vec()));
     }
 
-    wire.told = (0..16).map(neighbour).collect();
+    wire.told = (0..16).map(|number| neighbour(on, number)).collect();
     let distance = |told: &NodeRecord| record.id().log_distance(&told.id());
     let distances: BTreeSet<u16> = wire.told.iter().map(distance).collect();
     let distances: Vec<u16> = distances.into_iter().collect();
@@ -119,11 +119,11 @@ pub(crate) fn they_begin(client: Client) {
     assert_eq!(wire.established.len(), 1);
 }
 
-pub(crate) fn a_request_id_is_echoed(client: Client) {
-    let Some(peer) = Peer::start(client, &key(5), &[]) else {
+pub(crate) fn a_request_id_is_echoed(client: Client, on: Loopback) {
+    let Some(peer) = Peer::start(client, &on.any_port(), &key(5), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(6));
+    let mut wire = Wire::new(key(6), on);
     for len in 0..=8 {
         let mut id = vec![7; len];
         match (client, id.first_mut()) {
@@ -137,11 +137,11 @@ pub(crate) fn a_request_id_is_echoed(client: Client) {
     }
 }
 
-pub(crate) fn we_lose_the_session(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(7), &[]) else {
+pub(crate) fn we_lose_the_session(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(7), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(8));
+    let mut wire = Wire::new(key(8), on);
     ask_ping(&mut wire, &peer, &[1; 8]);
     wire.forget_sessions();
     assert_eq!(ask_ping(&mut wire, &peer, &[2; 8]), pong(&wire, &peer));
@@ -152,11 +152,11 @@ pub(crate) fn we_lose_the_session(client: Client) {
     assert!(wire.established.len() >= 3, "{:?}", wire.established);
 }
 
-pub(crate) fn they_lose_the_session(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(9), &[]) else {
+pub(crate) fn they_lose_the_session(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(9), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(10));
+    let mut wire = Wire::new(key(10), on);
     ask_ping(&mut wire, &peer, &[1; 8]);
     peer.restart();
     assert_eq!(ask_ping(&mut wire, &peer, &[2; 8]), pong(&wire, &peer));
@@ -167,11 +167,11 @@ pub(crate) fn they_lose_the_session(client: Client) {
     assert_eq!(wire.established.len(), 3);
 }
 
-pub(crate) fn both_begin_at_once(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(11), &[]) else {
+pub(crate) fn both_begin_at_once(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(11), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(12));
+    let mut wire = Wire::new(key(12), on);
     let call = peer.begin(ping(&wire.record));
     // Its first packet is here and not read yet when ours goes out.
     wire.wait();
@@ -184,11 +184,11 @@ pub(crate) fn both_begin_at_once(client: Client) {
     assert_eq!(ask_ping(&mut wire, &peer, &[2; 8]), pong(&wire, &peer));
 }
 
-pub(crate) fn a_new_record_is_fetched(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(13), &[]) else {
+pub(crate) fn a_new_record_is_fetched(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(13), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(14));
+    let mut wire = Wire::new(key(14), on);
     ask_ping(&mut wire, &peer, &[1; 8]);
     // Ours: it hears of it from a ping or a pong.
     wire.set("tercet", &[0x07]);
@@ -206,11 +206,11 @@ pub(crate) fn a_new_record_is_fetched(client: Client) {
 /// Rounds enough that what goes wrong once in 256 times, as with a byte that happens to be zero, most likely shows.
 const ROUNDS: u64 = 300;
 
-pub(crate) fn many_handshakes_and_requests(client: Client) {
-    let Some(mut peer) = Peer::start(client, &key(15), &[]) else {
+pub(crate) fn many_handshakes_and_requests(client: Client, on: Loopback) {
+    let Some(mut peer) = Peer::start(client, &on.any_port(), &key(15), &[]) else {
         return;
     };
-    let mut wire = Wire::new(key(16));
+    let mut wire = Wire::new(key(16), on);
     let record = wire.record.clone();
     // As the service draws them: the first byte is never zero.
     let id = |round: u64| (round.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63).to_be_bytes();

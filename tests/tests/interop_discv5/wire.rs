@@ -11,9 +11,9 @@ use tercet_discovery::v5::{
     Message, Request, RequestId, Response, SessionInput, SessionOutput, Sessions, SessionsConfig,
     V5Peer, WireMessage, pack_nodes,
 };
-use tercet_enode::{NodeId, NodeRecord, SecretKey};
+use tercet_enode::{NodeId, NodeRecord, RecordBuilder, SecretKey};
 use tercet_machine::{Machine, MonoTime, Now, UnixTime};
-use tercet_tests::{LIMIT, any_port};
+use tercet_tests::{LIMIT, Loopback};
 
 /// Larger than any datagram of the protocol.
 const BUFFER: usize = 2048;
@@ -38,16 +38,10 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    pub(crate) fn new(key: SecretKey) -> Self {
-        let socket = UdpSocket::bind(any_port()).unwrap();
+    pub(crate) fn new(key: SecretKey, on: Loopback) -> Self {
+        let socket = UdpSocket::bind(&on.any_port()[..]).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        let addr = socket.local_addr().unwrap();
-        let record = NodeRecord::builder()
-            .seq(1)
-            .ip(addr.ip())
-            .udp(addr.port())
-            .sign(&key)
-            .unwrap();
+        let record = at(socket.local_addr().unwrap()).seq(1).sign(&key).unwrap();
         Self {
             sessions: machine(0, &key, &record),
             socket,
@@ -141,7 +135,7 @@ impl Wire {
             let result = work();
             done.store(true, Ordering::SeqCst);
             // No packet of any protocol, to end the last wait.
-            let waker = UdpSocket::bind(any_port()).unwrap();
+            let waker = UdpSocket::bind((addr.ip(), 0)).unwrap();
             waker.send_to(&[], addr).unwrap();
             result
         })
@@ -244,6 +238,16 @@ impl Wire {
             mono: MonoTime::from_nanos(nanos),
             unix: UnixTime::default(),
         }
+    }
+}
+
+/// A record of a node at this address. Of the clients only go-ethereum reads a port for an IPv6 address from `udp`.
+pub(crate) fn at(addr: SocketAddr) -> RecordBuilder {
+    let record = NodeRecord::builder().ip(addr.ip());
+    if addr.is_ipv4() {
+        record.udp(addr.port())
+    } else {
+        record.udp6(addr.port())
     }
 }
 
