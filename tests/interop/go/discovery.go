@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/ecdsa"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/p2p/discover"
+	"github.com/ethereum/go-ethereum/p2p/discover/v4wire"
 	"github.com/ethereum/go-ethereum/p2p/enode"
 	"github.com/ethereum/go-ethereum/p2p/enr"
 )
@@ -283,4 +285,16 @@ func records(nodes []*enode.Node) answer {
 		}
 	}
 	return answer{"nodes": texts, "ids": ids}
+}
+
+func parseKey(text string) (*ecdsa.PublicKey, error) {
+	var key v4wire.Pubkey
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	if copy(key[:], raw) != len(key) || len(raw) != len(key) {
+		return nil, fmt.Errorf("a key has %d bytes, not %d", len(key), len(raw))
+	}
+	return v4wire.DecodePubkey(crypto.S256(), key)
 }

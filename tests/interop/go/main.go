@@ -1,43 +1,35 @@
-// An independent client for Tercet's live tests: go-ethereum's discv4 table and
-// RLPx server on one loopback port, driven over JSON lines. It only does what it
-// is told and says what it sees; what ought to happen is decided by the test that
-// started it.
+// An independent client for Tercet's live tests: go-ethereum's RLPx server on a
+// loopback port, driven over JSON lines; or its discovery alone, see discovery.go.
+// It only does what it is told and says what it sees; what ought to happen is
+// decided by the test that started it.
 //
 // usage: peer CONFIG   (one JSON object, see Config)
 //
 // Commands, one a line on standard input (its end stops the program):
 //
-//	{"cmd":"ping","enode":…}      {"cmd":"lookup","key":128 hex digits}   {"cmd":"enr","enode":…}
-//	{"cmd":"table"}               {"cmd":"await","id":…}
 //	{"cmd":"connect","enode":…}   {"cmd":"disconnect","id":…}
 //	{"cmd":"echo","id":…,"size":n,"random":bool}                          {"cmd":"headers","id":…,"from":n,"count":n}
 //
-// Events, one a line on standard output: up, pong, nodes, record, table, live,
-// hello, dropped, echo, status, headers, transactions, error.
+// Events, one a line on standard output: up, hello, dropped, echo, status, headers,
+// transactions, error.
 package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/p2p"
-	"github.com/ethereum/go-ethereum/p2p/discover/v4wire"
 	"github.com/ethereum/go-ethereum/p2p/enode"
 	"github.com/ethereum/go-ethereum/p2p/netutil"
 )
 
 // Config is the program's argument.
 type Config struct {
-	Bootnodes []string   // enode URLs the discovery table starts from
 	Eth       *Chain     // the chain that eth/69 speaks of; without it eth is not offered
 	Discovery *Discovery // only this, if it is there: see discovery.go
 }
@@ -46,7 +38,6 @@ type Config struct {
 type Command struct {
 	Cmd    string
 	Enode  string
-	Key    string
 	ID     enode.ID
 	Size   int
 	Random bool
@@ -125,8 +116,7 @@ func run() error {
 	return input.Err()
 }
 
-// start opens TCP and UDP on one free loopback port. The system picks it for TCP;
-// when another program has it for UDP, the next attempt gets another.
+// start opens a free loopback port.
 func start(config Config, peers *peers) (*p2p.Server, error) {
 	key, err := crypto.GenerateKey()
 	if err != nil {
@@ -135,14 +125,6 @@ func start(config Config, peers *peers) (*p2p.Server, error) {
 	loopback, err := netutil.ParseNetlist("127.0.0.0/8")
 	if err != nil {
 		return nil, err
-	}
-	var bootnodes []*enode.Node
-	for _, url := range config.Bootnodes {
-		node, err := enode.Parse(enode.ValidSchemes, url)
-		if err != nil {
-			return nil, err
-		}
-		bootnodes = append(bootnodes, node)
 	}
 	protocols := []p2p.Protocol{peers.echo()}
 	if config.Eth != nil {
@@ -154,69 +136,20 @@ func start(config Config, peers *peers) (*p2p.Server, error) {
 	}
 	// An empty source of candidates: it dials whom it is told to, nobody else.
 	protocols[0].DialCandidates = enode.IterNodes(nil)
-	for {
-		server := &p2p.Server{Config: p2p.Config{
-			PrivateKey:     key,
-			Name:           "tercet-interop-go",
-			MaxPeers:       16,
-			DiscoveryV4:    true,
-			BootstrapNodes: bootnodes,
-			NetRestrict:    loopback,
-			Protocols:      protocols,
-			ListenAddr:     "127.0.0.1:0",
-		}}
-		if err := server.Start(); !errors.Is(err, syscall.EADDRINUSE) {
-			return server, err
-		}
-	}
+	server := &p2p.Server{Config: p2p.Config{
+		PrivateKey:  key,
+		Name:        "tercet-interop-go",
+		MaxPeers:    16,
+		NoDiscovery: true,
+		NetRestrict: loopback,
+		Protocols:   protocols,
+		ListenAddr:  "127.0.0.1:0",
+	}}
+	return server, server.Start()
 }
 
 func handle(server *p2p.Server, peers *peers, command Command) error {
 	switch command.Cmd {
-	case "ping":
-		node, err := enode.Parse(enode.ValidSchemes, command.Enode)
-		if err != nil {
-			return err
-		}
-		pong, err := server.DiscoveryV4().Ping(node)
-		if err != nil {
-			return err
-		}
-		say("pong", map[string]any{"id": node.ID(), "seq": pong.ENRSeq, "to": pong.To.UDP})
-	case "enr":
-		node, err := enode.Parse(enode.ValidSchemes, command.Enode)
-		if err != nil {
-			return err
-		}
-		record, err := server.DiscoveryV4().RequestENR(node)
-		if err != nil {
-			return err
-		}
-		say("record", map[string]any{"id": record.ID(), "enr": record.String(), "seq": record.Seq()})
-	case "lookup":
-		key, err := parseKey(command.Key)
-		if err != nil {
-			return err
-		}
-		var ids []enode.ID
-		for _, node := range server.DiscoveryV4().LookupPubkey(key) {
-			ids = append(ids, node.ID())
-		}
-		say("nodes", map[string]any{"ids": ids})
-	case "table":
-		nodes := []any{}
-		for _, bucket := range server.DiscoveryV4().TableBuckets() {
-			for _, entry := range bucket {
-				nodes = append(nodes, map[string]any{"id": entry.Node.ID(), "live": entry.Live})
-			}
-		}
-		say("table", map[string]any{"nodes": nodes})
-	case "await":
-		// Only live entries are told to others, so tests wait for that.
-		for !live(server, command.ID) {
-			time.Sleep(20 * time.Millisecond)
-		}
-		say("live", map[string]any{"id": command.ID})
 	case "connect":
 		node, err := enode.Parse(enode.ValidSchemes, command.Enode)
 		if err != nil {
@@ -240,17 +173,6 @@ func handle(server *p2p.Server, peers *peers, command Command) error {
 	return nil
 }
 
-func live(server *p2p.Server, id enode.ID) bool {
-	for _, bucket := range server.DiscoveryV4().TableBuckets() {
-		for _, entry := range bucket {
-			if entry.Node.ID() == id && entry.Live {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // report turns the server's peer events into lines.
 func report(server *p2p.Server, events <-chan *p2p.PeerEvent) {
 	for event := range events {
@@ -268,16 +190,4 @@ func report(server *p2p.Server, events <-chan *p2p.PeerEvent) {
 			}
 		}
 	}
-}
-
-func parseKey(text string) (*ecdsa.PublicKey, error) {
-	var key v4wire.Pubkey
-	raw, err := hex.DecodeString(text)
-	if err != nil {
-		return nil, err
-	}
-	if copy(key[:], raw) != len(key) || len(raw) != len(key) {
-		return nil, fmt.Errorf("a key has %d bytes, not %d", len(key), len(raw))
-	}
-	return v4wire.DecodePubkey(crypto.S256(), key)
 }

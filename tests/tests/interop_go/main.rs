@@ -1,4 +1,4 @@
-//! Live against go-ethereum's `p2p` package: discv4 bonds and lookups both ways, RLPx
+//! Live against go-ethereum's `p2p` package: discv4 bonds and lookups both ways over both families, RLPx
 //! Hello both ways, a sub-protocol of our own with snappy, the Status of eth/69, and
 //! our whole node on eth/69: headers it serves, a transaction it spreads.
 #![allow(
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use alloy_eips::BlockHashOrNumber;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tercet_enode::{Endpoint, EnodeUrl, NodeRecord, keccak256};
+use tercet_enode::{Endpoint, EnodeUrl, keccak256};
 use tercet_eth_peer::wire::{
     BlockRange, EthVersion, GetBlockHeaders, MessageId, RawReply, Status, Status69,
 };
@@ -26,96 +26,39 @@ use tercet_server::{
     Capability, DisconnectReason, DropReason, NodeAddress, Payload, Peer, Protocol, ProtocolFuture,
     ProtocolIo, ProtocolSender, Server, ServerConfig, ServerEvent,
 };
-use tercet_tests::{
-    Child, EthNode, LIMIT, LiveChain, any_port, discovery, go_peer, key, node, until_entry,
-    until_live,
-};
+use tercet_tests::{Child, EthNode, LIMIT, LiveChain, any_port, go_peer, key, node};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_bonds_with_us_and_reads_our_record() {
-    let Some((mut go, _)) = go_peer("go", &json!({})) else {
-        return;
-    };
-    let ours = discovery(&key(1), Vec::new()).await;
-    let url = ours.local_node().enode_url().to_string();
-    go.send(&json!({"cmd": "ping", "enode": url}));
-    let pong = go.event("pong");
-    assert_eq!(pong["id"], ours.local_node().id().to_string());
-    assert_eq!(pong["seq"], ours.local_record().seq());
+mod discovery;
 
-    go.send(&json!({"cmd": "enr", "enode": url}));
-    let record: NodeRecord = go.event("record")["enr"].as_str().unwrap().parse().unwrap();
-    assert_eq!(record, ours.local_record());
-    ours.shutdown().await;
+/// Each test over each family.
+macro_rules! over_each_family {
+    (@family $family:ident, $on:ident: $($test:ident),+) => {
+        mod $family {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                crate::discovery::$test(tercet_tests::Loopback::$on).await;
+            })+
+        }
+    };
+    ($($test:ident),+ $(,)?) => {
+        over_each_family!(@family ipv4, V4: $($test),+);
+        over_each_family!(@family ipv6, V6: $($test),+);
+    };
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_bond_with_it_and_read_its_record() {
-    let Some((_go, up)) = go_peer("go", &json!({})) else {
-        return;
-    };
-    let ours = discovery(&key(2), Vec::new()).await;
-    let theirs: NodeRecord = up["enr"].as_str().unwrap().parse().unwrap();
-    let go = node(&up["enode"]);
-    let pong = ours.ping(go.clone()).await.unwrap();
-    assert_eq!(pong.enr_seq, Some(theirs.seq()));
-    assert_eq!(ours.request_enr(go.clone()).await.unwrap(), theirs);
-    // The contact known by its URL alone is resolved to the signed record.
-    let resolved = ours.resolve(go).await.unwrap().unwrap();
-    assert_eq!(resolved.record(), Some(&theirs));
-    ours.shutdown().await;
-}
+over_each_family!(
+    it_bonds_with_us_and_reads_our_record,
+    we_bond_with_it_and_read_its_record,
+    our_lookup_finds_through_it_whom_it_knows,
+    its_lookup_finds_through_us_whom_we_know,
+);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn our_lookup_finds_through_it_whom_it_knows() {
-    let Some((mut known, known_up)) = go_peer("known", &json!({})) else {
-        return;
-    };
-    let config = json!({"Bootnodes": [known_up["enode"]]});
-    let Some((mut between, between_up)) = go_peer("between", &config) else {
-        return;
-    };
-    let known_node = node(&known_up["enode"]);
-    // It tells others only of nodes that have answered it.
-    between.send(&json!({"cmd": "await", "id": known_up["id"]}));
-    between.event("live");
-
-    let ours = discovery(&key(3), vec![node(&between_up["enode"])]).await;
-    let found = ours.lookup(known_node.public_key()).await.unwrap();
-    assert_eq!(found.first().unwrap().id(), known_node.id());
-    until_live(&ours, known_node.id()).await;
-    known.send(&json!({"cmd": "table"}));
-    known.event("table");
-    ours.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_lookup_finds_through_us_whom_we_know() {
-    let known = discovery(&key(4), Vec::new()).await;
-    let between = discovery(&key(5), vec![known.local_node()]).await;
-    // Over discv4 it tells only of nodes that have answered it over discv4.
-    until_entry(&between, known.local_node().id(), |entry| {
-        entry.protocols.contains(tercet_discovery::Protocol::V4)
-    })
-    .await;
-
-    let url = between.local_node().enode_url().to_string();
-    let Some((mut go, _)) = go_peer("go", &json!({"Bootnodes": [url]})) else {
-        return;
-    };
-    let target = hex::encode(known.local_node().public_key().to_bytes());
-    go.send(&json!({"cmd": "lookup", "key": target}));
-    let found = go.event("nodes")["ids"].clone();
-    let wanted = known.local_node().id().to_string();
-    assert!(
-        found.as_array().unwrap().iter().any(|id| *id == wanted),
-        "{found}"
-    );
-    between.shutdown().await;
-    known.shutdown().await;
+async fn who_has_one_family_is_told_of_the_other() {
+    discovery::who_has_one_family_is_told_of_the_other().await;
 }
 
 /// echo/1, as the Go program has it: message 0 asks, message 1 brings the same back.
