@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // a failed expectation is the test's result
 
 use serde_json::Value;
-use tercet_tests::{Child, LIMIT, tercet};
+use tercet_tests::{Child, LIMIT, Loopback, has, tercet};
 
 /// A listener on loopback, and what it said first.
 fn listen(name: &str, more: &[&str]) -> (Child, Value) {
@@ -129,12 +129,7 @@ fn the_first_lines_are_the_enode_and_the_record_and_the_table_outlives_the_progr
 
 #[test]
 fn ipv6_is_listened_on_beside_ipv4_where_that_is_asked_for() {
-    if std::net::UdpSocket::bind("[::1]:0").is_err() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "IPv6 on loopback is required"
-        );
-        tercet_tests::say("skipped: this machine has no IPv6");
+    if !has(&Loopback::V6.any_port()) {
         return;
     }
     let (first, said) = listen("first", &["--ipv6"]);
