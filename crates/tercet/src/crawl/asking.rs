@@ -9,8 +9,17 @@ use tercet_machine::{MonoTime, Subnet};
 use super::nodes::{COVER, State};
 use super::slices::Slice;
 use super::{
-    Ask, Crawl, CrawlOutput, DEEPEST, Flight, Purpose, Question, SUBNET_QUOTA, Stage, Visit,
+    Ask, Crawl, CrawlOutput, DEEPEST, Flight, Held, Purpose, Question, SUBNET_QUOTA, Stage, Visit,
 };
+
+/// What became of a question of a search.
+enum Put {
+    Asked,
+    /// Its subnet was asked enough for the moment.
+    NotNow,
+    /// It cannot be asked over this protocol any more.
+    Nowhere,
+}
 
 impl Crawl {
     pub(super) fn visit(&mut self, now: MonoTime, visit: Visit) {
@@ -23,7 +32,8 @@ impl Crawl {
             return;
         };
         if !self.may_ask(now, &node) {
-            self.held.set(visit, now + SUBNET_QUOTA.interval());
+            self.held
+                .set(Held::Visit(visit), now + SUBNET_QUOTA.interval());
             return;
         }
         if let Some(entry) = self.nodes.get_mut(&id) {
@@ -95,17 +105,18 @@ impl Crawl {
         visit: Visit,
         target: Target,
         slice: Slice,
-    ) -> bool {
+    ) -> Put {
         let (id, protocol) = visit;
         let Some(node) = self.nodes.place(&id, protocol) else {
-            return false;
+            return Put::Nowhere;
         };
         if !self.may_ask(now, &node) {
-            return false;
+            return Put::NotNow;
         }
         if let Some(entry) = self.nodes.get_mut(&id) {
             entry.over(protocol).searched = true;
         }
+        let bucket = id.log_distance(&target.id());
         let ask = match protocol {
             Protocol::V4 => Ask::V4 {
                 target,
@@ -116,20 +127,17 @@ impl Crawl {
                 let near = (DEEPEST..=slice.reach()).rev();
                 Ask::V5(Distances::new(near.map(u64::from)))
             }
-            Protocol::V5 => {
-                let distance = id.log_distance(&target.id());
-                Ask::V5(Distances::new([u64::from(distance)]))
-            }
+            Protocol::V5 => Ask::V5(Distances::new([u64::from(bucket)])),
         };
         self.ask(
             node,
             ask,
             Flight {
                 visit,
-                purpose: Purpose::Search(search),
+                purpose: Purpose::Search { search, bucket },
             },
         );
-        true
+        Put::Asked
     }
 
     fn ask(&mut self, node: Node, ask: Ask, flight: Flight) {
@@ -153,6 +161,9 @@ impl Crawl {
             }
             self.stage = Stage::Searching;
         }
+        if self.held.get(&Held::Search).is_some() {
+            return false;
+        }
         let quiet = self.flight.is_empty() && self.held.is_empty();
         let Some(plan) =
             self.searches
@@ -160,20 +171,36 @@ impl Crawl {
         else {
             return false;
         };
+        let (mut any, mut busy, mut limited) = (false, false, false);
         for protocol in [Protocol::V5, Protocol::V4] {
             if !plan.protocols.contains(protocol) {
                 continue;
             }
-            let nearest = self.nodes.nearest(plan.around, &plan.target.id(), protocol);
+            let (around, nearest) = self.nodes.nearest(plan.around, &plan.target.id(), protocol);
+            busy |= nearest.is_empty() && self.nodes.is_any_answering(protocol);
             let mut asked = 0;
             for id in nearest {
-                if asked < COVER
-                    && self.put(now, plan.search, (id, protocol), plan.target, plan.around)
-                {
-                    asked += 1;
+                if asked == COVER {
+                    break;
+                }
+                let (slice, visit) = (plan.around, (id, protocol));
+                match self.put(now, plan.search, visit, plan.target, slice) {
+                    Put::Asked => asked += 1,
+                    Put::NotNow => limited = true,
+                    Put::Nowhere => {}
                 }
             }
-            self.searches.on_asked(plan.search, asked);
+            any |= asked > 0;
+            self.searches
+                .on_asked(plan.search, (protocol, around), asked);
+        }
+        if !any && (busy || limited) {
+            // Others ask all who could be asked, or their subnets have to rest.
+            self.searches.put_off(plan.search);
+            if !busy {
+                self.held.set(Held::Search, now + SUBNET_QUOTA.interval());
+            }
+            return false;
         }
         if self.searches.on_begun(&self.nodes, plan.search) {
             self.progress.searches += 1;

@@ -15,13 +15,17 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::io::{CrawlInput, CrawlOutput, Meeting};
-use super::link::{Link, Traffic};
+use super::link::{BATCH, Link, Traffic};
 use super::wire::{Job, JobDone, Wire, WireCounters, WireInput, WireOutput};
 use super::{Crawl, CrawlConfig};
 use crate::nodeset::KnownNode;
 
 /// Jobs one thread takes at a time: some 500 µs.
 const MAX_CHUNK: usize = 8;
+
+/// While there is more to be read, time goes on for those that are waited for only after so many turns: an answer that lies in the
+/// system's buffer is not late. That is a megabyte of answers of 250 bytes; a flood holds no contact longer.
+const MAX_BUSY: usize = (1 << 20) / 250 / BATCH;
 
 /// What a crawl is started with.
 #[derive(Debug)]
@@ -62,6 +66,8 @@ pub(crate) struct Driver {
     pending: Vec<Job>,
     jobs: JoinSet<Vec<JobDone>>,
     cores: usize,
+    /// Turns since time last went on for those that are waited for.
+    busy: usize,
     met: VecDeque<Meeting>,
     done: bool,
 }
@@ -101,6 +107,7 @@ impl Driver {
             pending: Vec::new(),
             jobs: JoinSet::new(),
             cores: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            busy: 0,
             met: VecDeque::new(),
             done: false,
         })
@@ -162,9 +169,14 @@ impl Driver {
         }
         let now = self.clock.now();
         let wire = &mut self.wire;
-        self.link
+        let more = self
+            .link
             .exchange(|from, datagram| wire.handle(now, WireInput::Datagram { from, datagram }));
-        self.wire.handle_timeout(now);
+        self.busy += 1;
+        if !more || self.busy >= MAX_BUSY {
+            self.busy = 0;
+            self.wire.handle_timeout(now);
+        }
         self.crawl.handle_timeout(now);
         self.pump();
         Ok(())

@@ -23,6 +23,7 @@ pub(crate) enum CrawlInput {
         record: Option<NodeRecord>,
         /// The other nodes it named.
         named: Vec<Node>,
+        extent: Extent,
         /// One round trip.
         rtt: Duration,
     },
@@ -31,6 +32,20 @@ pub(crate) enum CrawlInput {
         /// Which question.
         serial: u64,
     },
+}
+
+/// Nodes in a full answer of either protocol; over discv5 its own record is one of them.
+pub(super) const FULL: usize = tercet_discovery::BUCKET_SIZE;
+
+/// How much of what a node knows of what it was asked for an answer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    All,
+    /// As much as an answer holds: there may be more, farther from what was asked for.
+    Full,
+    /// Some of the answer is missing, or may be. From whom it does not name nothing follows.
+    Part,
 }
 
 /// What to do.

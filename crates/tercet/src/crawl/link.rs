@@ -15,7 +15,7 @@ use tokio::net::UdpSocket;
 const MAX_PACKET: usize = 1280;
 
 /// Datagrams read from a socket before others have their turn.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// Datagrams that wait until the system takes them: 1.3 MB at most. Further ones are lost, as they would be on the way.
 const MAX_QUEUED: usize = 1024;
@@ -127,8 +127,9 @@ impl Link {
         }
     }
 
-    /// Writes what waits, and reads a batch.
-    pub(crate) fn exchange(&mut self, mut take: impl FnMut(SocketAddr, BytesMut)) {
+    /// Writes what waits, and reads a batch. Says whether there may be more to be read.
+    pub(crate) fn exchange(&mut self, mut take: impl FnMut(SocketAddr, BytesMut)) -> bool {
+        let mut more = false;
         for socket in std::iter::once(&mut self.first).chain(&mut self.other) {
             while let Some((to, datagram)) = socket.queue.pop_front() {
                 if !socket.try_send(to, &datagram) {
@@ -138,10 +139,11 @@ impl Link {
             }
             // One byte more than a packet may have, so that a longer datagram is not cut to a good one.
             let mut buffer = [0; MAX_PACKET + 1];
-            for _ in 0..BATCH {
+            for read in 1..=BATCH {
                 let Ok((len, from)) = socket.socket.try_recv_from(&mut buffer) else {
                     break;
                 };
+                more |= read == BATCH;
                 let datagram = BytesMut::from(buffer.get(..len).unwrap_or_default());
                 self.traffic.received += 1;
                 self.traffic.received_bytes += len as u64;
@@ -151,6 +153,7 @@ impl Link {
                 );
             }
         }
+        more
     }
 
     fn sockets(&self) -> impl Iterator<Item = &Socket> {

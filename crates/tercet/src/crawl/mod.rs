@@ -4,10 +4,14 @@
 //! Every node heard of is visited once over each protocol it can be asked over: discv4 by its key, discv5 if it has a record that
 //! names an address. A visit fetches the record and asks whom the node knows: in its own slice of the key space (`slices`) while that
 //! is not settled, and elsewhere. A node with an address of either family is asked at the other one when it is silent at the first; one
-//! that was silent is asked again, a bounded number of times, when a newer record of it comes. When nobody is left to visit, the slices that too few nodes have spoken for are searched, coarse ones
-//! first, each by asking the nodes nearest to it; then come walks to random targets until some of them in a row find nobody
-//! new. The number of requests under way follows what is lost (`window`). No /24 (IPv6: /64) is asked more than [`SUBNET_QUOTA`]
-//! allows.
+//! that was silent is asked again, a bounded number of times, when a newer record of it comes. When nobody is left to visit, the slices
+//! that too few nodes have spoken for are searched, coarse ones first, each by asking the nodes nearest to it; then come walks to random
+//! targets until some of them in a row find nobody new. The number of requests under way follows what is lost (`window`). No /24
+//! (IPv6: /64) is asked more than [`SUBNET_QUOTA`] allows.
+//!
+//! Nodes are found by hearsay alone, so that whatever is taken for settled and is not hides nodes. From an answer of which something is
+//! missing nothing follows ([`Extent`]); one that is full says nothing about what it has not come to; and a search whose answers were lost,
+//! or that got full buckets of nearer nodes and nothing else, is made again when there is somebody nearer to ask.
 
 mod asking;
 mod driver;
@@ -28,10 +32,10 @@ use tercet_enode::{Node, NodeAddress, NodeId, NodeRecord};
 use tercet_machine::{Machine, MachineRng, MonoTime, Now, Quota, RateLimiter, Subnet, TimerSet};
 
 pub(crate) use self::driver::{CrawlError, Driver, DriverConfig};
-pub(crate) use self::io::{Ask, CrawlInput, CrawlOutput, Meeting, Progress, Question};
+pub(crate) use self::io::{Ask, CrawlInput, CrawlOutput, Extent, Meeting, Progress, Question};
 pub(crate) use self::nodes::MAX_NODES;
 use self::nodes::{Nodes, Rest, State};
-use self::search::Searches;
+use self::search::{Said, Searches};
 use self::window::Window;
 use crate::nodeset::KnownNode;
 
@@ -65,6 +69,14 @@ pub(crate) struct CrawlConfig {
 /// One protocol of one node.
 type Visit = (NodeId, Protocol);
 
+/// What has to wait for a subnet that was asked enough for the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Held {
+    Visit(Visit),
+    /// The next search.
+    Search,
+}
+
 /// What is under way.
 #[derive(Debug, Clone, Copy)]
 struct Flight {
@@ -74,11 +86,16 @@ struct Flight {
 
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
-    /// To see whether it is there. If it names fewer nodes than an answer holds, or some farther than this, it has named all it knows
-    /// within this log distance.
+    /// To see whether it is there. If its answer has all it knows, or goes farther than this, it has named everybody it knows within this
+    /// log distance.
     Visit { near: u16 },
-    /// For the search with this number.
-    Search(u64),
+    /// For a search.
+    Search {
+        /// Its number.
+        search: u64,
+        /// The log distance of the target.
+        bucket: u16,
+    },
 }
 
 /// The crawler.
@@ -91,7 +108,7 @@ pub(crate) struct Crawl {
     /// To be visited once more.
     again: VecDeque<Visit>,
     /// Waiting for their subnet.
-    held: TimerSet<Visit>,
+    held: TimerSet<Held>,
     flight: BTreeMap<u64, Flight>,
     searches: Searches,
     window: Window,
@@ -236,46 +253,58 @@ impl Crawl {
         }
     }
 
-    fn on_answer(&mut self, now: Now, input: (u64, Option<NodeRecord>, Vec<Node>, Duration)) {
-        let (serial, record, named, rtt) = input;
+    fn on_answer(&mut self, now: Now, serial: u64, answer: Answer) {
+        let Answer {
+            record,
+            named,
+            extent,
+            rtt,
+        } = answer;
         let Some(Flight { visit, purpose }) = self.flight.remove(&serial) else {
             return;
         };
         self.window.on_answer(rtt);
         let found = named.iter().filter(|node| self.hear(node)).count();
-        match purpose {
-            Purpose::Search(search) => self.on_searched(visit, search, found),
-            Purpose::Visit { near } => {
-                self.nodes.set_answering(&visit.0, visit.1, true);
-                if let Some(entry) = self.nodes.get_mut(&visit.0) {
-                    let distance = |node: &Node| visit.0.log_distance(&node.id());
-                    let farthest = named.iter().map(distance).max().unwrap_or(0);
-                    // An answer that is full may have left out some as far as the farthest in it.
-                    let all = named.len() + usize::from(record.is_some()) < FULL;
-                    let sure = if all {
-                        near
-                    } else {
-                        near.min(farthest.saturating_sub(1))
-                    };
-                    entry.over(visit.1).within = sure;
-                    if entry.stay(visit.1) {
-                        entry.in_set = true;
-                        if let Some(score) = entry.before.take() {
-                            entry.known.score = score;
-                            self.progress.silent -= 1;
-                        }
-                        entry.known.on_answer(now.unix);
-                        self.progress.answered += 1;
-                    }
+        let near = match purpose {
+            Purpose::Search { search, bucket } => {
+                let is_there = |node: &Node| visit.0.log_distance(&node.id()) == bucket;
+                let said = match extent {
+                    Extent::Part => Said::Nothing,
+                    Extent::Full if named.iter().all(is_there) => Said::Nearer,
+                    Extent::Full | Extent::All => Said::All,
+                };
+                self.on_searched(visit, search, (said, found));
+                return;
+            }
+            Purpose::Visit { near } => near,
+        };
+        self.nodes.set_answering(&visit.0, visit.1, true);
+        if let Some(entry) = self.nodes.get_mut(&visit.0) {
+            let distance = |node: &Node| visit.0.log_distance(&node.id());
+            let farthest = named.iter().map(distance).max().unwrap_or(0);
+            entry.over(visit.1).within = match extent {
+                Extent::All => near,
+                // It may have left out some as far as the farthest.
+                Extent::Full if visit.1 == Protocol::V5 && farthest <= near => 0,
+                Extent::Full => near.min(farthest.saturating_sub(1)),
+                Extent::Part => 0,
+            };
+            if entry.stay(visit.1) {
+                entry.in_set = true;
+                if let Some(score) = entry.before.take() {
+                    entry.known.score = score;
+                    self.progress.silent -= 1;
                 }
-                self.progress.count(visit.1);
-                if let Some(record) = record.filter(|record| record.id() == visit.0) {
-                    self.nodes.learn(record);
-                }
-                self.line_up(visit.0);
-                self.met(visit, Some(rtt));
+                entry.known.on_answer(now.unix);
+                self.progress.answered += 1;
             }
         }
+        self.progress.count(visit.1);
+        if let Some(record) = record.filter(|record| record.id() == visit.0) {
+            self.nodes.learn(record);
+        }
+        self.line_up(visit.0);
+        self.met(visit, Some(rtt));
     }
 
     fn on_silent(&mut self, now: Now, serial: u64) {
@@ -285,10 +314,10 @@ impl Crawl {
         let Some(entry) = self.nodes.get_mut(&visit.0) else {
             return;
         };
-        if let Purpose::Search(search) = purpose {
+        if let Purpose::Search { search, .. } = purpose {
             self.window.on_loss(now.mono);
             self.nodes.set_answering(&visit.0, visit.1, false);
-            self.on_searched(visit, search, 0);
+            self.on_searched(visit, search, (Said::Nothing, 0));
             return;
         }
         // Most nodes a crawler hears of are gone; only who had answered says something about the way.
@@ -329,10 +358,11 @@ impl Crawl {
         }));
     }
 
-    fn on_searched(&mut self, (id, protocol): Visit, search: u64, found: usize) {
+    fn on_searched(&mut self, (id, protocol): Visit, search: u64, (said, found): (Said, usize)) {
         if let Some(entry) = self.nodes.get_mut(&id) {
             entry.over(protocol).searched = false;
         }
+        self.searches.on_said(search, protocol, said);
         if self.searches.on_end(&self.nodes, search, found) {
             self.progress.searches += 1;
         }
@@ -368,8 +398,13 @@ impl Crawl {
     }
 }
 
-/// Nodes in a full answer of either protocol.
-const FULL: usize = tercet_discovery::BUCKET_SIZE;
+/// What a node has answered.
+struct Answer {
+    record: Option<NodeRecord>,
+    named: Vec<Node>,
+    extent: Extent,
+    rtt: Duration,
+}
 
 impl Machine for Crawl {
     type Input = CrawlInput;
@@ -388,9 +423,16 @@ impl Machine for Crawl {
                 serial,
                 record,
                 named,
+                extent,
                 rtt,
             } => {
-                self.on_answer(now, (serial, record, named, rtt));
+                let answer = Answer {
+                    record,
+                    named,
+                    extent,
+                    rtt,
+                };
+                self.on_answer(now, serial, answer);
             }
             CrawlInput::Silent { serial } => self.on_silent(now, serial),
         }
@@ -398,8 +440,10 @@ impl Machine for Crawl {
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        while let Some(visit) = self.held.pop_expired(now.mono) {
-            self.waiting.push_back(visit);
+        while let Some(held) = self.held.pop_expired(now.mono) {
+            if let Held::Visit(visit) = held {
+                self.waiting.push_back(visit);
+            }
         }
         self.fill(now.mono);
     }

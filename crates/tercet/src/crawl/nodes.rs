@@ -351,31 +351,55 @@ impl Nodes {
     }
 
     /// The nodes nearest to `target`, which is in `slice`, that have answered over `protocol` and that no search asks at the
-    /// moment, nearest first: all of the smallest slice around it that has [`COVER`] of them.
-    pub(super) fn nearest(&self, slice: Slice, target: &NodeId, protocol: Protocol) -> Vec<NodeId> {
-        let answering = match protocol {
-            Protocol::V4 => &self.v4,
-            Protocol::V5 => &self.v5,
-        };
+    /// moment, nearest first: all of the smallest slice around it that has [`COVER`] of them, and that slice.
+    pub(super) fn nearest(
+        &self,
+        slice: Slice,
+        target: &NodeId,
+        protocol: Protocol,
+    ) -> (Slice, Vec<NodeId>) {
         let is_free = |id: &&NodeId| {
             let entry = self.map.get(*id);
             entry.is_some_and(|entry| !entry.at(protocol).searched)
         };
-        let mut around = Some(slice);
-        let mut found = Vec::new();
-        while let Some(slice) = around {
-            found = answering
-                .range(slice.ids())
-                .filter(is_free)
-                .copied()
-                .collect();
-            if found.len() >= COVER {
-                break;
-            }
-            around = slice.parent();
+        let answering = self.answering(protocol);
+        let mut around = slice;
+        loop {
+            let members = answering.range(around.ids());
+            let mut found: Vec<NodeId> = members.filter(is_free).copied().collect();
+            let larger = around.parent().filter(|_| found.len() < COVER);
+            let Some(larger) = larger else {
+                found.sort_by(|a, b| target.cmp_distance(a, b));
+                return (around, found);
+            };
+            around = larger;
         }
-        found.sort_by(|a, b| target.cmp_distance(a, b));
-        found
+    }
+
+    /// The smallest slice around `slice` in which [`COVER`] nodes have answered over `protocol`.
+    pub(super) fn around(&self, slice: Slice, protocol: Protocol) -> Slice {
+        let is_enough = |slice: &Slice| {
+            let members = self.answering(protocol).range(slice.ids());
+            members.take(COVER).count() == COVER
+        };
+        let mut around = slice;
+        while !is_enough(&around)
+            && let Some(larger) = around.parent()
+        {
+            around = larger;
+        }
+        around
+    }
+
+    pub(super) fn is_any_answering(&self, protocol: Protocol) -> bool {
+        !self.answering(protocol).is_empty()
+    }
+
+    fn answering(&self, protocol: Protocol) -> &BTreeSet<NodeId> {
+        match protocol {
+            Protocol::V4 => &self.v4,
+            Protocol::V5 => &self.v5,
+        }
     }
 }
 

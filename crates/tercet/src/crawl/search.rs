@@ -15,6 +15,9 @@ const MAX_SEARCHES: usize = 64;
 /// So many walks in a row that find nobody new end the crawl.
 const QUIET_WALKS: u32 = 8;
 
+/// So many times a search is made once more when its answers were lost.
+const MAX_VAIN: u8 = 2;
+
 /// A search to begin.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -27,10 +30,33 @@ pub(super) struct Plan {
     pub(super) protocols: Protocols,
 }
 
+/// Who was asked over a protocol.
+#[derive(Debug, Clone, Copy)]
+struct Front {
+    protocol: Protocol,
+    /// They are in this slice: the smallest around what is searched that had enough nodes.
+    around: Slice,
+    /// The most that one of them has said.
+    said: Said,
+}
+
+/// What a node has said of whom it knows at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Said {
+    /// It has not, or its answer was lost.
+    Nothing,
+    /// As many as an answer holds, all of them nearer to the target than itself. These may know others, of whom there was no room in
+    /// its bucket.
+    Nearer,
+    /// All it knows there.
+    All,
+}
+
 #[derive(Debug)]
 struct Search {
     /// `None` for a walk.
     slice: Option<Slice>,
+    fronts: Vec<Front>,
     /// Questions without an answer so far.
     left: usize,
     /// Nodes nobody had named before.
@@ -44,6 +70,10 @@ struct Search {
 pub(super) struct Searches {
     slices: Slices,
     running: BTreeMap<u64, Search>,
+    /// Slices where over some protocol nobody has said all he knows, each once. When all others are done they are searched again, if
+    /// there is somebody nearer to ask by then, or if nothing was said, for the number of times kept here.
+    open: Vec<(Slice, Vec<Front>)>,
+    vain: BTreeMap<Slice, u8>,
     quiet_walks: u32,
     number: u64,
 }
@@ -53,6 +83,8 @@ impl Searches {
         Self {
             slices: Slices::new(rng),
             running: BTreeMap::new(),
+            open: Vec::new(),
+            vain: BTreeMap::new(),
             quiet_walks: 0,
             number: 0,
         }
@@ -74,6 +106,9 @@ impl Searches {
     ) -> Option<Plan> {
         if self.running.len() >= MAX_SEARCHES {
             return None;
+        }
+        if quiet && self.running.is_empty() {
+            self.reopen(nodes);
         }
         while let Some(around) = self.slices.next(|slice| nodes.count(slice)) {
             let mut protocols = wanted;
@@ -99,6 +134,25 @@ impl Searches {
         Some(self.begin(None, target, around, wanted))
     }
 
+    /// Puts back what is to be searched again.
+    fn reopen(&mut self, nodes: &Nodes) {
+        for (slice, fronts) in std::mem::take(&mut self.open) {
+            let vain = self.vain.entry(slice).or_default();
+            let is_nearer = |front: &Front| {
+                let around = nodes.around(slice, front.protocol);
+                front.said != Said::All && around.is_finer(front.around)
+            };
+            if fronts.iter().any(is_nearer) {
+                *vain = 0;
+            } else if fronts.iter().any(|front| front.said == Said::Nothing) && *vain < MAX_VAIN {
+                *vain += 1;
+            } else {
+                continue;
+            }
+            self.slices.put_back(slice);
+        }
+    }
+
     fn begin(
         &mut self,
         slice: Option<Slice>,
@@ -114,6 +168,7 @@ impl Searches {
             search,
             Search {
                 slice,
+                fronts: Vec::new(),
                 left,
                 found,
                 known,
@@ -127,10 +182,36 @@ impl Searches {
         }
     }
 
-    /// So many questions of a search were put.
-    pub(super) fn on_asked(&mut self, search: u64, questions: usize) {
+    /// Nobody could be asked just now: another time.
+    pub(super) fn put_off(&mut self, search: u64) {
+        if let Some(slice) = self.running.remove(&search).and_then(|gone| gone.slice) {
+            self.slices.put_back(slice);
+        }
+    }
+
+    /// So many questions of a search were put over a protocol, to nodes in this slice.
+    pub(super) fn on_asked(
+        &mut self,
+        search: u64,
+        (protocol, around): (Protocol, Slice),
+        questions: usize,
+    ) {
         if let Some(search) = self.running.get_mut(&search) {
             search.left += questions;
+            search.fronts.push(Front {
+                protocol,
+                around,
+                said: Said::Nothing,
+            });
+        }
+    }
+
+    /// What a node that was asked has said.
+    pub(super) fn on_said(&mut self, search: u64, protocol: Protocol, said: Said) {
+        let search = self.running.get_mut(&search);
+        let mut fronts = search.into_iter().flat_map(|search| &mut search.fronts);
+        if let Some(front) = fronts.find(|front| front.protocol == protocol) {
+            front.said = front.said.max(said);
         }
     }
 
@@ -149,17 +230,23 @@ impl Searches {
         if search.left > 0 {
             return false;
         }
+        let Some(search) = self.running.remove(&number) else {
+            return false;
+        };
         let found = search.found > 0;
+        let is_open = |front: &Front| front.said != Said::All;
         match search.slice {
             // Where there is somebody new there may be more; another search may have been the first to name them.
             Some(slice) if found || nodes.count(slice) > search.known => {
                 self.slices.put_back(slice);
             }
+            Some(slice) if search.fronts.iter().any(is_open) => {
+                self.open.push((slice, search.fronts));
+            }
             Some(_) => {}
             None if found => self.quiet_walks = 0,
             None => self.quiet_walks += 1,
         }
-        self.running.remove(&number);
         true
     }
 }

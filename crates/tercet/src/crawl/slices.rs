@@ -21,7 +21,7 @@ const FINEST: usize = 1 << MAX_BITS;
 pub(super) const LEAF: usize = tercet_discovery::BUCKET_SIZE / 2;
 
 /// The ids whose first `bits` bits are those of `prefix`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slice {
     bits: u32,
     prefix: u16,
@@ -61,6 +61,11 @@ impl Slice {
             NodeId::new(bytes)
         };
         id(first, 0)..=id(last, u8::MAX)
+    }
+
+    /// Whether it is finer than another one.
+    pub(super) fn is_finer(self, other: Self) -> bool {
+        self.bits > other.bits
     }
 
     /// The slice of twice the size that this one is in.

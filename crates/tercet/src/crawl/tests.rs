@@ -5,6 +5,7 @@ use tercet_enode::{Endpoint, SecretKey};
 use tercet_machine::UnixTime;
 use tercet_machine::check::{Limits, START, Step, contract};
 
+use super::io::FULL;
 use super::slices::LEAF;
 use super::*;
 
@@ -114,6 +115,7 @@ impl World {
         CrawlInput::Answered {
             serial,
             record: record.then(|| self.record(&asked)),
+            extent: extent(named.len() + usize::from(record)),
             named,
             rtt: RTT,
         }
@@ -131,6 +133,14 @@ impl World {
 
     fn crawl(&self, crawl: &mut Crawl, known: Vec<KnownNode>) -> Log {
         drive(crawl, known, |question| self.answer(question))
+    }
+}
+
+fn extent(named: usize) -> Extent {
+    if named < FULL {
+        Extent::All
+    } else {
+        Extent::Full
     }
 }
 
@@ -419,6 +429,7 @@ fn a_record_moves_a_node_that_has_not_answered() {
 }
 
 mod again;
+mod settled;
 
 #[test]
 fn memory_is_bounded() {

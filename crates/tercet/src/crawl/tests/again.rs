@@ -30,6 +30,7 @@ fn answered(question: &Question, named: Vec<Node>) -> CrawlInput {
     CrawlInput::Answered {
         serial: question.serial,
         record: None,
+        extent: extent(named.len()),
         named,
         rtt: RTT,
     }

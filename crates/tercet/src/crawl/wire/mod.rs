@@ -5,6 +5,7 @@
 //! compares. A crawler is asked too, by those who hear of it: it answers pings, gives its record to who has proven its address,
 //! and names nobody.
 
+mod contact;
 mod job;
 mod records;
 mod v4;
@@ -116,11 +117,14 @@ impl Wire {
             return;
         };
         match self.v4.is_awaited(now, from, &packet) {
-            Some(true) => self.shared.job(Job::Packet {
-                from,
-                packet,
-                asked: true,
-            }),
+            Some(true) => {
+                self.v4.on_check(from);
+                self.shared.job(Job::Packet {
+                    from,
+                    packet,
+                    asked: true,
+                });
+            }
             Some(false) if self.shared.unasked < MAX_UNASKED_JOBS => {
                 self.shared.unasked += 1;
                 self.shared.job(Job::Packet {
@@ -146,6 +150,9 @@ impl Wire {
                 match packet {
                     Ok(packet) => self.v4.on_packet(shared, now, from, packet),
                     Err(_) => shared.counters.ignored += 1,
+                }
+                if asked {
+                    self.v4.on_checked(shared, now, from);
                 }
             }
             JobDone::Signed {

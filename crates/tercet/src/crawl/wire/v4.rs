@@ -2,24 +2,30 @@
 //!
 //! One contact goes `Ping → Pong`, waits for the node's own Ping (a node answers nothing else before it holds a proof of ours) and puts
 //! its two questions. A Neighbors packet says neither which question it answers nor how many there are, so a node has
-//! one contact at a time, which ends when it has named 16 nodes or, after a packet that was not full, a moment later.
+//! one contact at a time, which ends when it has named 16 nodes or, after a packet that was not full, a moment later. What is
+//! missing then is asked for once more; of a node that has answered neither question, with the proof before it.
+//!
+//! Packets are checked on several threads and may overtake each other there; and a busy machine checks late. So time is not up for a
+//! contact while something is being checked that came before.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tercet_discovery::Target;
 use tercet_discovery::v4::codec::{Packet, UnverifiedPacket};
 use tercet_discovery::v4::{
-    EnrRequest, EnrResponse, FindNode, MAX_NEIGHBORS_PER_PACKET, Message, MessageKind, Neighbors,
-    PacketHash, Ping, Pong, WireEndpoint, WireTarget,
+    EnrRequest, EnrResponse, FindNode, Message, MessageKind, Neighbors, PacketHash, Ping, Pong,
+    WireEndpoint, WireTarget,
 };
-use tercet_enode::{Node, NodeId, NodeRecord};
-use tercet_machine::{BoundedLru, KeyedState, MachineRng, MonoTime, Now, TimerSet};
+use tercet_enode::{Node, NodeId};
+use tercet_machine::{BoundedLru, KeyedMap, KeyedState, MachineRng, MonoTime, Now, TimerSet};
 
+use super::contact::{Contact, OwnRecord, Stage};
 use super::{Job, Shared};
 use crate::crawl::MAX_NODES;
-use crate::crawl::io::{CrawlInput, Question};
+use crate::crawl::io::{CrawlInput, Extent, Question};
 
 /// How long a packet is good for, in seconds (geth).
 const EXPIRATION: u64 = 20;
@@ -28,8 +34,9 @@ const EXPIRATION: u64 = 20;
 const GREETING: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_millis(50);
 
-/// Nodes a full answer names.
-const FULL: usize = tercet_discovery::BUCKET_SIZE;
+/// Packets from one address that are checked at a time: more than a whole contact has. Further ones are dropped, whoever sends them in
+/// its name.
+const MAX_CHECKS: usize = 8;
 
 /// A node at an address. Addresses come first, so that all nodes at one are together.
 type Peer = (SocketAddr, NodeId);
@@ -43,40 +50,20 @@ pub(crate) enum Mark {
     Other,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Its Pong is waited for.
-    Ping,
-    /// Its Ping is waited for.
-    Greeting,
-    /// Its answers are.
-    Asked,
-}
-
-#[derive(Debug)]
-struct Contact {
-    serial: u64,
-    target: Target,
-    patience: Duration,
-    stage: Stage,
-    /// The hash of the Ping under way, once it is signed.
-    ping: Option<PacketHash>,
-    sent: MonoTime,
-    rtt: Option<Duration>,
-    /// It has pinged us and was answered, so it holds a proof or is about to.
-    greeted: bool,
-    wants_record: bool,
-    enr: Option<PacketHash>,
-    record: Option<NodeRecord>,
-    named: Vec<Node>,
-    /// No more neighbours are expected.
-    named_all: bool,
+/// Packets of contacts at an address that are being checked.
+#[derive(Debug, Default)]
+struct Checks {
+    under_way: usize,
+    /// Time was up for a contact there: none are added.
+    late: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct V4 {
     contacts: BTreeMap<Peer, Contact>,
+    /// Of every contact, but those whose time was up while something was being checked.
     deadlines: TimerSet<Peer>,
+    checks: KeyedMap<SocketAddr, Checks>,
     /// Who has proven its address in this crawl, and has had a proof of ours. Some 100 bytes each.
     bonds: BoundedLru<Peer, ()>,
 }
@@ -86,6 +73,7 @@ impl V4 {
         Self {
             contacts: BTreeMap::new(),
             deadlines: TimerSet::new(),
+            checks: KeyedMap::with_hasher(KeyedState::new(rng)),
             bonds: BoundedLru::new(MAX_NODES, KeyedState::new(rng)),
         }
     }
@@ -98,53 +86,42 @@ impl V4 {
         target: Target,
         record: bool,
     ) {
-        let Question {
-            serial,
-            node,
-            patience,
-            ..
-        } = question;
-        let to = node.endpoint().udp_addr();
-        let peer = (to, node.id());
-        let bonded = self.bonds.contains(&peer);
-        let contact = Contact {
-            serial,
-            target,
-            patience,
-            stage: Stage::Ping,
-            ping: None,
-            sent: now.mono,
-            rtt: None,
-            greeted: false,
-            wants_record: record,
-            enr: None,
-            record: None,
-            named: Vec::new(),
-            named_all: false,
-        };
+        let (to, id) = (question.node.endpoint().udp_addr(), question.node.id());
+        let peer = (to, id);
+        let contact = Contact::new(now.mono, &question, target, record);
         if let Some(former) = self.contacts.insert(peer, contact) {
             shared.tell(CrawlInput::Silent {
                 serial: former.serial,
             });
         }
-        if bonded {
+        if self.bonds.contains(&peer) {
             self.put(shared, now, peer);
-            return;
+        } else {
+            self.ping(shared, now, peer);
         }
-        self.deadlines.set(peer, now.mono + patience);
+    }
+
+    /// Begins with the proof of both addresses.
+    fn ping(&mut self, shared: &mut Shared, now: Now, peer: Peer) {
+        let Some(contact) = self.contacts.get_mut(&peer) else {
+            return;
+        };
+        (contact.stage, contact.ping, contact.greeted) = (Stage::Ping, None, false);
+        self.deadlines.set(peer, now.mono + contact.patience);
         let own = shared.record.endpoint();
         let ip = own.map_or(Ipv4Addr::UNSPECIFIED.into(), |own| own.ip);
         let (udp, tcp) = (
             shared.record.udp4().or(shared.record.udp6()).unwrap_or(0),
             0,
         );
+        let (to, id) = peer;
         let ping = Message::Ping(Ping {
             from: WireEndpoint::new(ip, udp, tcp),
             to: WireEndpoint::new(to.ip(), to.port(), 0),
             expiration: now.unix.as_secs() + EXPIRATION,
             enr_seq: Some(shared.record.seq()),
         });
-        sign(shared, Mark::Ping(peer.1), to, ping);
+        sign(shared, Mark::Ping(id), to, ping);
     }
 
     /// Whether a packet is one that is waited for (`Some(true)`), a stranger's question (`Some(false)`), or neither.
@@ -160,22 +137,57 @@ impl V4 {
         {
             return None;
         }
-        let mut contacts = self
-            .contacts
-            .range((from, NodeId::new([0; 32]))..=(from, NodeId::new([u8::MAX; 32])));
+        let mut contacts = self.contacts.range(at(from));
         let quoted = packet.answers();
+        let checks = self.checks.get(&from);
+        let is_busy = checks.is_some_and(|checks| checks.late || checks.under_way >= MAX_CHECKS);
+        let is_question = matches!(
+            packet.kind(),
+            MessageKind::FindNode | MessageKind::EnrRequest
+        );
+        if is_busy && !is_question {
+            return None;
+        }
         match packet.kind() {
             MessageKind::Pong => contacts
                 .any(|(_, contact)| contact.ping.is_some() && contact.ping == quoted)
                 .then_some(true),
             MessageKind::EnrResponse => contacts
-                .any(|(_, contact)| contact.enr.is_some() && contact.enr == quoted)
+                .any(|(_, contact)| {
+                    matches!(contact.record, OwnRecord::Wanted(asked @ Some(_)) if asked == quoted)
+                })
                 .then_some(true),
             MessageKind::Neighbors => contacts
-                .any(|(_, contact)| contact.stage == Stage::Asked && contact.named.len() < FULL)
+                .any(|(_, contact)| contact.stage == Stage::Asked && !contact.answer.is_full())
                 .then_some(true),
             MessageKind::Ping => Some(contacts.next().is_some()),
             MessageKind::FindNode | MessageKind::EnrRequest => Some(false),
+        }
+    }
+
+    /// A packet that is waited for is being checked.
+    pub(super) fn on_check(&mut self, from: SocketAddr) {
+        self.checks.entry(from).or_default().under_way += 1;
+    }
+
+    /// It was.
+    pub(super) fn on_checked(&mut self, shared: &mut Shared, now: Now, from: SocketAddr) {
+        let Some(checks) = self.checks.get_mut(&from) else {
+            return;
+        };
+        checks.under_way -= 1;
+        if checks.under_way > 0 {
+            return;
+        }
+        let late = self.checks.remove(&from).is_some_and(|checks| checks.late);
+        if late {
+            let waiting = self.contacts.range(at(from)).map(|(peer, _)| *peer);
+            let waiting: Vec<Peer> = waiting
+                .filter(|peer| self.deadlines.get(peer).is_none())
+                .collect();
+            for peer in waiting {
+                self.on_due(shared, now, peer);
+            }
         }
     }
 
@@ -202,7 +214,9 @@ impl V4 {
                 contact.sent = now.mono;
                 self.deadlines.set(peer, now.mono + contact.patience);
             }
-            (Mark::Enr(_), Stage::Asked) => contact.enr = Some(hash),
+            (Mark::Enr(_), Stage::Asked) if contact.wants_record() => {
+                contact.record = OwnRecord::Wanted(Some(hash));
+            }
             (Mark::Pong(_), Stage::Greeting) => self.put(shared, now, peer),
             (Mark::Pong(_), _) => contact.greeted = true,
             _ => {}
@@ -227,6 +241,11 @@ impl V4 {
                     enr_seq: Some(shared.record.seq()),
                 });
                 sign(shared, Mark::Pong(peer.1), from, pong);
+                let contact = self.contacts.get(&peer);
+                if contact.is_some_and(|contact| contact.stage == Stage::Greeting) {
+                    // The questions follow once the Pong is on its way, however long that takes.
+                    self.deadlines.set(peer, now.mono + GREETING);
+                }
             }
             Message::Pong(pong) => self.on_pong(shared, now, peer, &pong),
             Message::EnrResponse(response) => self.on_record(shared, peer, response),
@@ -269,16 +288,17 @@ impl V4 {
         }
     }
 
-    /// Puts the questions the contact is for.
+    /// Puts the questions the contact is for, or those whose answers are missing.
     fn put(&mut self, shared: &mut Shared, now: Now, peer: Peer) {
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
         contact.stage = Stage::Asked;
         contact.sent = now.mono;
+        contact.linger = None;
         self.deadlines.set(peer, now.mono + contact.patience);
         let expiration = now.unix.as_secs() + EXPIRATION;
-        if contact.wants_record {
+        if contact.wants_record() {
             sign(
                 shared,
                 Mark::Enr(peer.1),
@@ -286,15 +306,17 @@ impl V4 {
                 Message::EnrRequest(EnrRequest { expiration }),
             );
         }
-        match WireTarget::try_from(contact.target) {
-            Ok(target) => sign(
+        if contact.answer.extent() != Extent::Part {
+            return;
+        }
+        // A place nobody knows the bytes of cannot be asked for; a crawl has those of all its targets.
+        if let Ok(target) = WireTarget::try_from(contact.target) {
+            sign(
                 shared,
                 Mark::Other,
                 peer.0,
                 Message::FindNode(FindNode { target, expiration }),
-            ),
-            // A place nobody knows the bytes of cannot be asked for.
-            Err(_) => contact.named_all = true,
+            );
         }
     }
 
@@ -302,51 +324,49 @@ impl V4 {
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
-        let is_its = response.record.id() == peer.1;
-        if !is_its || contact.enr != Some(response.request_hash) || !contact.wants_record {
+        let asked = Some(response.request_hash);
+        let is_asked = matches!(contact.record, OwnRecord::Wanted(hash) if hash == asked);
+        if response.record.id() != peer.1 || !is_asked {
             shared.counters.ignored += 1;
             return;
         }
-        contact.wants_record = false;
         shared.records.insert(&response.record);
-        contact.record = Some(response.record);
-        self.end_if_whole(shared, peer);
+        contact.record = OwnRecord::Here(response.record);
+        if let Some(linger) = contact.linger {
+            self.deadlines.set(peer, linger);
+        }
+        self.end_if_full(shared, peer);
     }
 
     fn on_neighbors(&mut self, shared: &mut Shared, now: Now, peer: Peer, neighbors: &Neighbors) {
         let Some(contact) = self.contacts.get_mut(&peer) else {
             return;
         };
-        if contact.stage != Stage::Asked || contact.named.len() >= FULL {
+        if contact.stage != Stage::Asked || contact.answer.is_full() {
             shared.counters.ignored += 1;
             return;
         }
         contact.rtt.get_or_insert(now.mono - contact.sent);
-        for neighbor in &neighbors.nodes {
-            let node = Node::new(neighbor.key, neighbor.endpoint);
-            let is_new = contact.named.iter().all(|other| other.id() != node.id());
-            if !shared.records.may_name(peer.0.ip(), &node) || contact.named.len() >= FULL {
-                shared.counters.refused += u64::from(node.id() != shared.key.node_id());
-            } else if is_new {
-                contact.named.push(node);
-            }
-        }
-        contact.named_all = contact.named.len() >= FULL;
-        if contact.named_all {
-            self.end_if_whole(shared, peer);
-        } else if neighbors.nodes.len() < MAX_NEIGHBORS_PER_PACKET {
+        let nodes = neighbors.nodes.iter();
+        let nodes = nodes.map(|neighbor| Node::new(neighbor.key, neighbor.endpoint));
+        let records = &shared.records;
+        let refused = contact
+            .answer
+            .take(nodes, |node| records.may_name(peer.0.ip(), node));
+        shared.counters.refused += refused as u64;
+        if contact.answer.is_at_its_end() {
             let linger = now.mono + LINGER;
-            let waits = contact.wants_record && contact.record.is_none();
-            if !waits {
+            contact.linger = Some(linger);
+            if !contact.wants_record() {
                 self.deadlines.set(peer, linger);
             }
-            contact.named_all = waits;
         }
+        self.end_if_full(shared, peer);
     }
 
-    fn end_if_whole(&mut self, shared: &mut Shared, peer: Peer) {
-        let whole = |contact: &Contact| contact.named_all && !contact.wants_record;
-        if self.contacts.get(&peer).is_some_and(whole) {
+    fn end_if_full(&mut self, shared: &mut Shared, peer: Peer) {
+        let full = |contact: &Contact| contact.answer.is_full() && !contact.wants_record();
+        if self.contacts.get(&peer).is_some_and(full) {
             self.end(shared, peer);
         }
     }
@@ -357,29 +377,49 @@ impl V4 {
             return;
         };
         let serial = contact.serial;
+        let extent = contact.answer.extent();
         shared.tell(match contact.rtt {
-            None => {
-                // Whoever does not answer any more may have forgotten the proof.
-                self.bonds.remove(&peer);
-                CrawlInput::Silent { serial }
-            }
+            None => CrawlInput::Silent { serial },
             Some(rtt) => CrawlInput::Answered {
                 serial,
-                record: contact.record,
-                named: contact.named,
+                record: match contact.record {
+                    OwnRecord::Here(record) => Some(record),
+                    OwnRecord::Unwanted | OwnRecord::Wanted(_) => None,
+                },
+                named: contact.answer.named,
+                extent,
                 rtt,
             },
         });
     }
 
+    /// Time is up for a contact.
+    fn on_due(&mut self, shared: &mut Shared, now: Now, peer: Peer) {
+        let Some(contact) = self.contacts.get_mut(&peer) else {
+            return;
+        };
+        match contact.stage {
+            // It held a proof already.
+            Stage::Greeting => self.put(shared, now, peer),
+            Stage::Asked if !contact.is_whole() && !contact.repeated => {
+                contact.repeated = true;
+                if contact.is_unheard() {
+                    // It may have forgotten our proof, or never had it.
+                    self.bonds.remove(&peer);
+                    self.ping(shared, now, peer);
+                } else {
+                    self.put(shared, now, peer);
+                }
+            }
+            Stage::Ping | Stage::Asked => self.end(shared, peer),
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, shared: &mut Shared, now: Now) {
         while let Some(peer) = self.deadlines.pop_expired(now.mono) {
-            let stage = self.contacts.get(&peer).map(|contact| contact.stage);
-            if stage == Some(Stage::Greeting) {
-                // It held a proof already.
-                self.put(shared, now, peer);
-            } else {
-                self.end(shared, peer);
+            match self.checks.get_mut(&peer.0) {
+                Some(checks) => checks.late = true,
+                None => self.on_due(shared, now, peer),
             }
         }
     }
@@ -387,6 +427,11 @@ impl V4 {
     pub(super) fn deadline(&self) -> Option<MonoTime> {
         self.deadlines.deadline()
     }
+}
+
+/// All contacts at an address.
+fn at(addr: SocketAddr) -> RangeInclusive<Peer> {
+    (addr, NodeId::new([0; 32]))..=(addr, NodeId::new([u8::MAX; 32]))
 }
 
 fn sign(shared: &mut Shared, mark: Mark, to: SocketAddr, message: Message) {

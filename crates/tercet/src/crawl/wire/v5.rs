@@ -14,7 +14,7 @@ use tercet_machine::{KeyedMap, KeyedState, Machine as _, MachineRng, MonoTime, N
 
 use super::records::Named;
 use super::{Job, Shared};
-use crate::crawl::io::{CrawlInput, Question};
+use crate::crawl::io::{CrawlInput, Extent, FULL, Question};
 
 /// Datagrams of one sender that wait while a handshake with it is being computed.
 const MAX_LANE: usize = 8;
@@ -33,8 +33,12 @@ struct Pending {
     received: u64,
     own: Option<NodeRecord>,
     named: Vec<Node>,
+    /// Records that came, those not believed among them.
+    seen: usize,
     /// Jobs under way for it.
     checking: usize,
+    /// Time was up while something was being checked: no more is taken.
+    late: bool,
     rtt: Option<Duration>,
 }
 
@@ -88,7 +92,9 @@ impl V5 {
                 received: 0,
                 own: None,
                 named: Vec::new(),
+                seen: 0,
                 checking: 0,
+                late: false,
                 rtt: None,
             },
         );
@@ -253,10 +259,9 @@ impl V5 {
     }
 
     fn end_if_whole(&mut self, shared: &mut Shared, serial: u64) {
-        let whole = |pending: &Pending| {
-            pending.checking == 0 && pending.total.is_some_and(|total| pending.received >= total)
-        };
-        if self.pending.get(&serial).is_some_and(whole) {
+        let ends =
+            |pending: &Pending| pending.checking == 0 && (pending.late || pending.is_whole());
+        if self.pending.get(&serial).is_some_and(ends) {
             self.end(shared, serial);
         }
     }
@@ -272,12 +277,14 @@ impl V5 {
                 self.at.remove(&pending.to);
             }
         }
+        let extent = pending.extent();
         shared.tell(match pending.rtt {
             None => CrawlInput::Silent { serial },
             Some(rtt) => CrawlInput::Answered {
                 serial,
                 record: pending.own,
                 named: pending.named,
+                extent,
                 rtt,
             },
         });
@@ -287,7 +294,11 @@ impl V5 {
         self.sessions.handle_timeout(now);
         self.drain(shared, now);
         while let Some(serial) = self.deadlines.pop_expired(now.mono) {
-            self.end(shared, serial);
+            match self.pending.get_mut(&serial) {
+                // What came in time counts, however late it is checked.
+                Some(pending) if pending.checking > 0 => pending.late = true,
+                _ => self.end(shared, serial),
+            }
         }
     }
 
@@ -300,6 +311,18 @@ impl V5 {
 }
 
 impl Pending {
+    fn is_whole(&self) -> bool {
+        self.total.is_some_and(|total| self.received >= total)
+    }
+
+    fn extent(&self) -> Extent {
+        match self.is_whole() {
+            false => Extent::Part,
+            true if self.seen < FULL => Extent::All,
+            true => Extent::Full,
+        }
+    }
+
     fn on_nodes(
         &mut self,
         shared: &mut Shared,
@@ -311,11 +334,12 @@ impl Pending {
         let total = *self
             .total
             .get_or_insert(total.clamp(1, MAX_NODES_MESSAGES as u64));
-        if self.received >= total {
+        if self.late || self.received >= total {
             shared.counters.ignored += 1;
             return;
         }
         self.received += 1;
+        self.seen += records.len();
         let trips = if self.shaken { 2 } else { 1 };
         self.rtt.get_or_insert((now - self.sent) / trips);
         let mut new = Vec::new();
