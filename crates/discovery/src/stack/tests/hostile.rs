@@ -11,7 +11,7 @@ use crate::v5::RequestId;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn ping(net: &mut Net, from: usize, to: usize, over: Protocol) -> Result<(), RequestError> {
-    let at = net.stacks[to].0;
+    let [at, _] = net.stacks[to].0;
     let to = Node::new(
         net.stack(to).record().public_key(),
         Endpoint::new(at.ip(), at.port(), 0),

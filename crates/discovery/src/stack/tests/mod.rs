@@ -2,6 +2,7 @@
 //! and threads.
 
 mod contract;
+mod families;
 mod forged;
 mod hostile;
 mod network;
@@ -9,7 +10,7 @@ mod own;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -35,8 +36,18 @@ pub(super) fn address(n: u64) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(20 + a, b, 1, 7)), 30303)
 }
 
+/// The same of IPv6, each in a /32 of its own.
+pub(super) fn address6(n: u64) -> SocketAddr {
+    let [.., a, b] = n.to_be_bytes();
+    let ip = Ipv6Addr::from([0x2a00, u16::from_be_bytes([a, b]), 0, 0, 0, 0, 0, 7]);
+    SocketAddr::new(ip.into(), 30306)
+}
+
 pub(super) fn node(n: u64) -> Node {
-    let at = address(n);
+    node_at(n, address(n))
+}
+
+pub(super) fn node_at(n: u64, at: SocketAddr) -> Node {
     Node::new(key(n).public_key(), Endpoint::new(at.ip(), at.port(), 0))
 }
 
@@ -79,7 +90,7 @@ pub(super) struct Heard {
 
 /// Stacks at their addresses, joined by links that delay and lose nothing.
 pub(super) struct Net {
-    pub(super) stacks: Vec<(SocketAddr, NodeStack, Heard)>,
+    pub(super) stacks: Vec<([SocketAddr; 2], NodeStack, Heard)>,
     pub(super) now: Now,
     queue: BinaryHeap<Reverse<(MonoTime, u64)>>,
     flying: BTreeMap<u64, Flying>,
@@ -120,7 +131,8 @@ impl Net {
 
     pub(super) fn add(&mut self, n: u64, config: StackConfig) -> usize {
         let stack = NodeStack::new(config, key(n), None, self.now).unwrap();
-        self.stacks.push((address(n), stack, Heard::default()));
+        let here = [address(n), address6(n)];
+        self.stacks.push((here, stack, Heard::default()));
         let at = self.stacks.len() - 1;
         self.drain(at);
         at
@@ -174,12 +186,13 @@ impl Net {
     }
 
     pub(super) fn drain(&mut self, at: usize) {
-        let here = self.stacks[at].0;
+        let [four, six] = self.stacks[at].0;
         while let Some(output) = self.stacks[at].1.poll() {
             let heard = &mut self.stacks[at].2;
             match output {
                 StackOutput::Datagram { to, datagram } => {
                     assert!(datagram.len() <= 1280);
+                    let here = if to.is_ipv4() { four } else { six };
                     self.send(here, to, datagram);
                 }
                 StackOutput::Write(Write::LocalSeq { seq, .. }) => heard.seqs.push(seq),
@@ -245,7 +258,7 @@ impl Net {
         };
         let Flying { from, to, datagram } = flying.clone();
         self.log.push(flying);
-        if let Some(n) = self.stacks.iter().position(|(here, ..)| *here == to) {
+        if let Some(n) = self.stacks.iter().position(|(here, ..)| here.contains(&to)) {
             let datagram = BytesMut::from(datagram.as_ref());
             self.input(n, StackInput::Datagram { from, datagram });
         }

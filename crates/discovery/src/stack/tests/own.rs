@@ -6,7 +6,7 @@ use crate::reach::{SILENCE, TEST_TIME, TRIAL_TIME};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A node that listens on "any" and was told nothing of where it is.
-fn unaware(protocols: Protocols) -> StackConfig {
+pub(super) fn unaware(protocols: Protocols) -> StackConfig {
     let mut config = config(0, protocols);
     config.advertised = [None, None];
     config.min_voices = 3;
