@@ -194,18 +194,21 @@ const fn marked_v4() -> [bool; 256] {
 }
 
 /// IANA's IPv6 special-purpose registry, without what has a class of its own.
-const SPECIAL_V6: [NetV6; 11] = [
-    v6(0x100, 0, 0, 0, 64),      // discard
-    v6(0x2001, 0, 0, 0, 32),     // Teredo
-    v6(0x2001, 1, 0, 1, 128),    // PCP anycast
-    v6(0x2001, 2, 0, 0, 48),     // benchmarks
-    v6(0x2001, 3, 0, 0, 32),     // AMT
+const SPECIAL_V6: [NetV6; 14] = [
+    v6(0x64, 0xff9b, 1, 0, 48), // NAT64 of one network, into its private IPv4 addresses too
+    v6(0x100, 0, 0, 0, 64),     // discard
+    v6(0x2001, 0, 0, 0, 32),    // Teredo
+    v6(0x2001, 1, 0, 1, 128),   // PCP anycast
+    v6(0x2001, 2, 0, 0, 48),    // benchmarks
+    v6(0x2001, 3, 0, 0, 32),    // AMT
     v6(0x2001, 4, 0x112, 0, 48), // AS112
-    v6(0x2001, 5, 0, 0, 32),     // EID space for LISP
-    v6(0x2001, 0x10, 0, 0, 28),  // ORCHID
-    v6(0x2001, 0x20, 0, 0, 28),  // ORCHIDv2
+    v6(0x2001, 5, 0, 0, 32),    // EID space for LISP
+    v6(0x2001, 0x10, 0, 0, 28), // ORCHID
+    v6(0x2001, 0x20, 0, 0, 28), // ORCHIDv2
     v6(0x2001, 0xdb8, 0, 0, 32), // documentation
-    v6(0x2002, 0, 0, 0, 16),     // 6to4
+    v6(0x2002, 0, 0, 0, 16),    // 6to4
+    v6(0x3fff, 0, 0, 0, 20),    // documentation
+    v6(0x5f00, 0, 0, 0, 16),    // segment routing
 ];
 
 fn in_v4(ip: Ipv4Addr, (net, prefix): &NetV4) -> bool {
