@@ -134,7 +134,7 @@ impl DiscoveryConfig {
     /// See [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some(addr) = self.listen_v6
-            && (self.listen.is_ipv6() || addr.is_ipv4())
+            && (self.listen().is_ipv6() || canonical_ip(addr.ip()).is_ipv4())
         {
             return Err(ConfigError::ListenV6(addr));
         }
@@ -171,9 +171,19 @@ impl DiscoveryConfig {
         Ok(())
     }
 
+    /// Where the first socket is bound: for an IPv4 address in the form of an IPv6 one an IPv4 socket, as nothing else would come
+    /// over an IPv6 one.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        match canonical_ip(self.listen.ip()) {
+            ip @ IpAddr::V4(_) => SocketAddr::new(ip, self.listen.port()),
+            // As it is, or a link-local address would lose its interface.
+            IpAddr::V6(_) => self.listen,
+        }
+    }
+
     /// The families for which there will be a socket.
     fn families(&self) -> Families {
-        match self.listen.ip() {
+        match self.listen().ip() {
             IpAddr::V4(_) => Families {
                 v4: true,
                 v6: self.listen_v6.is_some(),

@@ -68,7 +68,7 @@ impl Discovery {
             Some(seed) => MachineRng::from_seed(seed),
             None => MachineRng::from_system().map_err(StartError::Randomness)?,
         };
-        let sockets = Sockets::bind(config.listen, config.listen_v6)?;
+        let sockets = Sockets::bind(config.listen(), config.listen_v6)?;
         let (local_addr, local_addr_v6) = (sockets.local_addr(), sockets.local_addr_v6());
         let clock = Clock::start();
         let stored_seq = db.local_seq(&key.node_id()).map_err(StartError::Database)?;

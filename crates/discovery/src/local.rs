@@ -376,7 +376,7 @@ fn check_room(
 
 /// An IPv6 address has its `udp6` even where `udp` says the same (EIP-778 would leave it out, and go-ethereum does): to
 /// @chainsafe/discv5 and the `discv5` crate an address without it is none, and who has IPv6 alone could not come here.
-/// `tcp6` is left out beside an IPv4 address, the port being one and all who dial it reading `tcp` instead.
+/// `tcp6` is left out beside an IPv4 address, the port being one.
 fn sign(
     key: &SecretKey,
     seq: u64,

@@ -387,6 +387,17 @@ async fn a_node_with_two_sockets_is_reached_over_both() {
     }
 }
 
+#[tokio::test]
+async fn ipv4_in_the_form_of_ipv6_is_listened_on_as_ipv4() {
+    let mapped = "[::ffff:127.0.0.1]:0".parse().unwrap();
+    let node = config(BOTH, vec![]).listen(mapped);
+    let node = start_with(node, key(), NodeDb::memory().unwrap()).await;
+    assert_eq!(node.local_addr().ip(), Ipv4Addr::LOCALHOST);
+    assert_eq!(node.local_record().ip4(), Some(Ipv4Addr::LOCALHOST));
+    let other = start(BOTH, vec![node.local_node()]).await;
+    until_live(&other, &node).await;
+}
+
 /// A time server that is an hour ahead. Ends when it is dropped.
 async fn time_server() -> (SocketAddr, tokio::task::JoinSet<()>) {
     /// SNTP counts from 1900.

@@ -67,8 +67,15 @@ fn settings_that_cannot_be_are_refused() {
     for (v4, v5) in [(true, false), (false, true)] {
         assert!(build().v4(v4).v5(v5).build().is_ok());
     }
-    let (v4, v6) = ("127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap());
-    for (listen, listen_v6, fits) in [(v4, v6, true), (v4, v4, false), (v6, v6, false)] {
+    let [v4, v6, mapped]: [SocketAddr; 3] =
+        ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"].map(|addr| addr.parse().unwrap());
+    for (listen, listen_v6, fits) in [
+        (v4, v6, true),
+        (v4, v4, false),
+        (v6, v6, false),
+        (mapped, v6, true),
+        (v4, mapped, false),
+    ] {
         let built = build().listen(listen).listen_v6(listen_v6).build();
         assert_eq!(built.is_ok(), fits, "{listen} {listen_v6}");
     }
