@@ -108,25 +108,31 @@ mod two_families {
 
 mod everybody_finds_everybody {
     use crate::network::{Kind, every_node_finds_every_other};
+    use tercet_tests::Loopback;
     use tercet_tests::peer::Client;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn around_tercet() {
-        every_node_finds_every_other(Kind::Tercet).await;
+        every_node_finds_every_other(Kind::Tercet, Loopback::V4).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn around_tercet_over_ipv6() {
+        every_node_finds_every_other(Kind::Tercet, Loopback::V6).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn around_go() {
-        every_node_finds_every_other(Kind::Other(Client::GoBoth)).await;
+        every_node_finds_every_other(Kind::Other(Client::GoBoth), Loopback::V4).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn around_js() {
-        every_node_finds_every_other(Kind::Other(Client::Js)).await;
+        every_node_finds_every_other(Kind::Other(Client::Js), Loopback::V4).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn around_rust() {
-        every_node_finds_every_other(Kind::Other(Client::Rust)).await;
+        every_node_finds_every_other(Kind::Other(Client::Rust), Loopback::V4).await;
     }
 }
