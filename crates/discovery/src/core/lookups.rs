@@ -42,6 +42,8 @@ pub(super) struct Lookups {
     running: BTreeMap<LookupId, Running>,
     /// Those something has happened to since they were last driven.
     touched: BTreeSet<LookupId>,
+    /// When the first of those ends that only linger, as of when they were last driven.
+    ends: Option<MonoTime>,
     next: u64,
     rng: MachineRng,
 }
@@ -51,6 +53,7 @@ impl Lookups {
         Self {
             running: BTreeMap::new(),
             touched: BTreeSet::new(),
+            ends: None,
             next: 0,
             rng,
         }
@@ -95,15 +98,19 @@ impl Lookups {
             && running.lookup.has_seen_more_than(BUCKET_SIZE)
         {
             running.linger = Some(until);
+            self.touched.insert(id);
         }
     }
 
     /// When [`on_timeout`](Self::on_timeout) lets a lookup end.
-    pub(super) fn deadline(&self) -> Option<MonoTime> {
-        self.running
-            .values()
-            .filter_map(|running| running.linger.filter(|_| running.lookup.is_done()))
-            .min()
+    pub(super) const fn deadline(&self) -> Option<MonoTime> {
+        self.ends
+    }
+
+    /// Says when they end. To be called when all have been driven.
+    fn on_driven(&mut self) {
+        let lingering = self.running.values().filter(|r| r.lookup.is_done());
+        self.ends = lingering.filter_map(|running| running.linger).min();
     }
 
     pub(super) fn on_timeout(&mut self, now: MonoTime) {
@@ -230,6 +237,9 @@ impl DiscoveryCore {
             if let Some(done) = self.lookups.take_done(id) {
                 self.on_lookup_done(now, &done);
             }
+        }
+        if driven {
+            self.lookups.on_driven();
         }
         driven
     }

@@ -160,16 +160,7 @@ impl Bucket {
         self.replacements.get(at).map(Box::as_ref)
     }
 
-    /// Changes a node of the bucket.
-    pub(super) fn edit<T>(
-        &mut self,
-        id: &NodeId,
-        change: impl FnOnce(&mut Entry) -> T,
-    ) -> Option<T> {
-        let at = self.find(id)?;
-        self.edit_at(at, change)
-    }
-
+    /// Changes the node at this place.
     pub(super) fn edit_at<T>(
         &mut self,
         at: usize,
@@ -250,7 +241,8 @@ impl Bucket {
         assert_eq!(self.row, Row::of(self));
     }
 
-    fn find(&self, id: &NodeId) -> Option<usize> {
+    /// Where the node with this id is.
+    pub(super) fn find(&self, id: &NodeId) -> Option<usize> {
         let is_it = |at: &usize| self.entries.get(*at).is_some_and(|e| e.node.id() == *id);
         self.row.with_head(0..self.len(), id).find(is_it)
     }

@@ -61,14 +61,15 @@ impl Default for RevalidationConfig {
     }
 }
 
-/// How many nodes are on each list and not being checked, and how many have answered, over either protocol and over each.
+/// How many nodes are on each list and not being checked, and how many have answered, over either protocol and over each. Ten
+/// bytes, so that those of all buckets are three cache lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Census {
-    pub(super) fast: usize,
-    pub(super) slow: usize,
-    pub(super) live: usize,
-    pub(super) live_v4: usize,
-    pub(super) live_v5: usize,
+    pub(super) fast: u16,
+    pub(super) slow: u16,
+    pub(super) live: u16,
+    pub(super) live_v4: u16,
+    pub(super) live_v5: u16,
 }
 
 impl Census {
@@ -104,11 +105,11 @@ impl Census {
     }
 
     /// How many may be checked of one list.
-    pub(super) const fn of(self, list: RevalidationList) -> usize {
-        match list {
+    pub(super) fn of(self, list: RevalidationList) -> usize {
+        usize::from(match list {
             RevalidationList::Fast => self.fast,
             RevalidationList::Slow => self.slow,
-        }
+        })
     }
 }
 
@@ -178,11 +179,11 @@ impl Schedule {
         rng: &mut MachineRng,
     ) {
         let longest = match list {
-            RevalidationList::Fast if census.live < BUCKET_SIZE => {
+            RevalidationList::Fast if usize::from(census.live) < BUCKET_SIZE => {
                 self.config.young.min(self.config.fast)
             }
             RevalidationList::Fast => {
-                let len = u32::try_from(census.fast.max(1)).unwrap_or(u32::MAX);
+                let len = u32::from(census.fast.max(1));
                 // The mean gap is half the longest one.
                 (self.config.fast_sweep.saturating_mul(2) / len).min(self.config.fast)
             }

@@ -15,7 +15,7 @@ use crate::engine::{Protocol, Protocols};
 /// Places of one bucket: those in it, then those waiting.
 pub(super) const ROW: usize = BUCKET_SIZE + MAX_REPLACEMENTS;
 
-/// See the module's documentation. 456 bytes.
+/// See the module's documentation. 432 bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Row {
     /// The first eight bytes of each id. Two nodes can have the same.
@@ -66,11 +66,11 @@ impl Mark {
     /// The node by itself.
     fn census(self) -> Census {
         Census {
-            fast: usize::from(self.is_idle_on(RevalidationList::Fast)),
-            slow: usize::from(self.is_idle_on(RevalidationList::Slow)),
-            live: usize::from(!self.live.is_empty()),
-            live_v4: usize::from(self.live.contains(Protocol::V4)),
-            live_v5: usize::from(self.live.contains(Protocol::V5)),
+            fast: u16::from(self.is_idle_on(RevalidationList::Fast)),
+            slow: u16::from(self.is_idle_on(RevalidationList::Slow)),
+            live: u16::from(!self.live.is_empty()),
+            live_v4: u16::from(self.live.contains(Protocol::V4)),
+            live_v5: u16::from(self.live.contains(Protocol::V5)),
         }
     }
 
@@ -192,6 +192,11 @@ impl Row {
     /// What is said of the node at this place.
     pub(super) fn mark(&self, at: usize) -> Option<Mark> {
         self.marks.get(at).copied().flatten()
+    }
+
+    /// The network of the node at this place.
+    pub(super) fn print(&self, at: usize) -> Print {
+        self.prints.get(at).copied().unwrap_or(Print::VACANT)
     }
 
     pub(super) const fn prints(&self) -> &[Print; ROW] {

@@ -1,13 +1,13 @@
 //! What the table's rules ask about all its nodes again and again: how many are on each list, how many have answered, and how many
-//! share a network. It is kept up with every change, so that nobody reads 442 nodes for each
-//! one that a stranger names.
+//! share a network. It is kept up with every change, so that nobody reads 442 nodes for each one that a stranger names, nor all
+//! buckets to choose a node for a check.
 
 use std::net::IpAddr;
 
 use super::bucket::Bucket;
 use super::filter::{BUCKET_LIMITS, TABLE_LIMITS};
-use super::revalidate::Census;
-use super::row::{Print, ROW};
+use super::revalidate::{Census, RevalidationList};
+use super::row::{Print, ROW, Row};
 use super::table::BUCKETS;
 
 /// Fewer nodes than this with one [`Print`] are within every limit of a bucket.
@@ -19,10 +19,12 @@ const FEW_IN_TABLE: usize = TABLE_LIMITS.least();
 /// Counters of prints. At 442 nodes of different networks hardly any of them counts five.
 const COUNTERS: usize = 512;
 
-/// See the module's documentation. 1.2 KiB.
+/// See the module's documentation. 1.3 KiB.
 #[derive(Debug)]
 pub(super) struct Stock {
     total: Census,
+    /// What `total` is made of.
+    censuses: [Census; BUCKETS],
     /// How many nodes there are, those waiting included, by their [`Print`]; different ones may share a counter.
     networks: [u16; COUNTERS],
     /// How often each bucket was looked at.
@@ -34,21 +36,32 @@ impl Stock {
     pub(super) const fn new() -> Self {
         Self {
             total: Census::NONE,
+            censuses: [Census::NONE; BUCKETS],
             networks: [0; COUNTERS],
             changes: [0; BUCKETS],
         }
     }
 
-    /// Looks at a bucket that has changed; `before` it had this census and these prints.
-    pub(super) fn take(&mut self, at: usize, bucket: &Bucket, before: (Census, [Print; ROW])) {
-        if let Some(changes) = self.changes.get_mut(at) {
-            *changes += 1;
+    /// Looks at a bucket that has changed; `before` it had these prints.
+    pub(super) fn take(&mut self, at: usize, row: &Row, before: &[Print; ROW]) {
+        self.count_up(at, row.census());
+        if row.prints() != before {
+            for print in before {
+                self.count(*print, |counter| counter.saturating_sub(1));
+            }
+            for print in row.prints() {
+                self.count(*print, |counter| counter.saturating_add(1));
+            }
         }
-        let (row, (census, prints)) = (bucket.row(), before);
-        self.total = self.total.with(row.census()).without(census);
-        if *row.prints() != prints {
-            self.count(&prints, |counter| counter.saturating_sub(1));
-            self.count(row.prints(), |counter| counter.saturating_add(1));
+    }
+
+    /// The same where only what is at `place` has changed; `before` it had this print.
+    pub(super) fn take_place(&mut self, at: usize, row: &Row, place: usize, before: Print) {
+        self.count_up(at, row.census());
+        let print = row.print(place);
+        if print != before {
+            self.count(before, |counter| counter.saturating_sub(1));
+            self.count(print, |counter| counter.saturating_add(1));
         }
     }
 
@@ -57,7 +70,24 @@ impl Stock {
         self.total
     }
 
-    /// Grows with every change of a bucket.
+    /// The bucket of the node with this number among those of all buckets that can be chosen for a check of `list`, and its number
+    /// among those of the bucket.
+    pub(super) fn bucket_of(
+        &self,
+        list: RevalidationList,
+        mut number: usize,
+    ) -> Option<(usize, usize)> {
+        for (at, census) in self.censuses.iter().enumerate() {
+            let here = census.of(list);
+            if number < here {
+                return Some((at, number));
+            }
+            number -= here;
+        }
+        None
+    }
+
+    /// Grows with every change of a bucket, but for the order of its nodes.
     pub(super) fn changes(&self, at: usize) -> u64 {
         self.changes.get(at).copied().unwrap_or_default()
     }
@@ -79,9 +109,10 @@ impl Stock {
     #[cfg(test)]
     pub(super) fn check(&self, buckets: &[Bucket]) {
         let (mut total, mut networks) = (Census::NONE, [0; COUNTERS]);
-        for bucket in buckets {
+        for (bucket, census) in buckets.iter().zip(self.censuses) {
             bucket.check();
-            total = total.with(bucket.row().census());
+            assert_eq!(census, bucket.row().census());
+            total = total.with(census);
             for entry in bucket.entries().chain(bucket.replacements()) {
                 networks[counter(Print::of(entry.node.endpoint().ip))] += 1;
             }
@@ -90,11 +121,20 @@ impl Stock {
         assert_eq!(self.networks, networks);
     }
 
-    fn count(&mut self, prints: &[Print; ROW], change: impl Fn(u16) -> u16) {
-        for print in prints.iter().filter(|print| **print != Print::VACANT) {
-            if let Some(counter) = self.networks.get_mut(counter(*print)) {
-                *counter = change(*counter);
-            }
+    fn count_up(&mut self, at: usize, census: Census) {
+        if let (Some(changes), Some(known)) = (self.changes.get_mut(at), self.censuses.get_mut(at))
+        {
+            *changes += 1;
+            self.total = self.total.with(census).without(*known);
+            *known = census;
+        }
+    }
+
+    fn count(&mut self, print: Print, change: impl Fn(u16) -> u16) {
+        if print != Print::VACANT
+            && let Some(counter) = self.networks.get_mut(counter(print))
+        {
+            *counter = change(*counter);
         }
     }
 }

@@ -132,17 +132,17 @@ impl Table {
     /// Nodes that have answered a ping at their endpoint.
     #[must_use]
     pub fn live_len(&self) -> usize {
-        self.stock.census().live
+        self.stock.census().live.into()
     }
 
     /// Those that have answered one over `protocol`.
     #[must_use]
     pub fn live_over(&self, protocol: Protocol) -> usize {
         let census = self.stock.census();
-        match protocol {
+        usize::from(match protocol {
             Protocol::V4 => census.live_v4,
             Protocol::V5 => census.live_v5,
-        }
+        })
     }
 
     /// Grows with every change a [`snapshot`](Self::snapshot) shows, except mere reordering.
@@ -276,9 +276,25 @@ impl Table {
     /// Changes a bucket, and takes stock of it.
     fn edit_at<T>(&mut self, at: usize, change: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         let bucket = self.buckets.get_mut(at)?;
-        let before = (bucket.row().census(), *bucket.row().prints());
+        let before = *bucket.row().prints();
         let result = change(bucket);
-        self.stock.take(at, bucket, before);
+        self.stock.take(at, bucket.row(), &before);
+        #[cfg(test)]
+        self.stock.check(&self.buckets);
+        Some(result)
+    }
+
+    /// Changes a node of a bucket. What there is to take stock of is in its place.
+    fn edit_place<T>(
+        &mut self,
+        at: usize,
+        place: usize,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        let bucket = self.buckets.get_mut(at)?;
+        let before = bucket.row().print(place);
+        let result = bucket.edit_at(place, change)?;
+        self.stock.take_place(at, bucket.row(), place, before);
         #[cfg(test)]
         self.stock.check(&self.buckets);
         Some(result)
@@ -291,7 +307,18 @@ impl Table {
 
     /// Changes the node with this id, if a bucket holds it.
     fn edit_node<T>(&mut self, id: &NodeId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        self.edit(id, |bucket| bucket.edit(id, change)).flatten()
+        let at = self.place(id)?;
+        let place = self.buckets.get(at)?.find(id)?;
+        self.edit_place(at, place, change)
+    }
+
+    /// Moves a node to the head of its bucket, which changes nothing that stock is taken of.
+    fn move_up(&mut self, id: &NodeId) {
+        if let Some(at) = self.place(id)
+            && let Some(bucket) = self.buckets.get_mut(at)
+        {
+            bucket.move_up(id);
+        }
     }
 
     fn changed(&mut self, now: MonoTime) {

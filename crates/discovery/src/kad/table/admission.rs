@@ -159,23 +159,20 @@ impl Table {
             return Added::Refused(Refusal::Subnet);
         }
         let mut in_turn = false;
-        let live = self.edit(&id, |bucket| {
-            let live = bucket.edit(&id, |entry| {
-                in_turn = entry.checking && entry.list == RevalidationList::Slow;
-                entry.hear(&node, merged, proof, change)
-            });
-            if proof != Proof::Hearsay {
-                bucket.move_up(&id);
-            }
-            live
+        let live = self.edit_node(&id, |entry| {
+            in_turn = entry.checking && entry.list == RevalidationList::Slow;
+            entry.hear(&node, merged, proof, change)
         });
+        if proof != Proof::Hearsay {
+            self.move_up(&id);
+        }
         if matches!(proof, Proof::Answer(_)) {
             self.history.answered = Some(now);
             if in_turn {
                 self.schedule.on_answer();
             }
         }
-        let live = live.flatten().unwrap_or(was_live);
+        let live = live.unwrap_or(was_live);
         if change.any || live != was_live {
             self.changed(now);
             return Added::Updated;

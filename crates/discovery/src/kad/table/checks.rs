@@ -157,22 +157,17 @@ impl Table {
             return self.next_check(now);
         }
         let chosen = self.rng.random_range(0..len);
-        let idle = self.buckets.iter().enumerate().flat_map(|(at, bucket)| {
-            let idle = bucket
-                .row()
-                .marks()
-                .filter(|(_, mark)| mark.is_idle_on(list));
-            idle.map(move |(place, _)| (at, place))
-        });
-        let (at, place) = { idle }.nth(chosen)?;
-        let node = self.edit_at(at, |bucket| {
-            bucket.edit_at(place, |entry| {
-                entry.checking = true;
-                entry.node.clone()
-            })
+        let (at, chosen) = self.stock.bucket_of(list, chosen)?;
+        let marks = self.buckets.get(at)?.row().marks();
+        let (place, _) = marks
+            .filter(|(_, mark)| mark.is_idle_on(list))
+            .nth(chosen)?;
+        let node = self.edit_place(at, place, |entry| {
+            entry.checking = true;
+            entry.node.clone()
         });
         self.history.turns += 1;
-        node.flatten()
+        node
     }
 
     /// Live nodes that have stayed at least `min_age` and whose present state has not been taken by this call
