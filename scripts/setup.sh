@@ -25,7 +25,8 @@ apt_prepare() {
 apt_install() {
   apt_prepare || return 1
   say "apt-get install $*"
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+  # Without a terminal of its own dpkg does not count the files it reads in percent.
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@" >&2
 }
 
 setup_rust() {

@@ -28,8 +28,8 @@ pub fn target_dir() -> PathBuf {
 /// A command that runs the `tercet` program of this build.
 ///
 /// Cargo builds a package's program for that package's own tests only, so it is
-/// built here, once a test process: with the features and the profile of this
-/// build, which leaves little more than the link.
+/// built here, once a test process: as `./run` builds it, with the features of the
+/// whole workspace, so that no dependency is built twice.
 ///
 /// # Panics
 /// When it does not build.
@@ -43,7 +43,8 @@ pub fn tercet() -> Command {
         };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "tercet", "--profile"])
+            .args(["build", "--quiet", "--workspace", "--bin", "tercet"])
+            .arg("--profile")
             .arg(profile)
             .arg("--target-dir")
             .arg(target_dir())
