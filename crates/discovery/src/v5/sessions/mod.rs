@@ -309,7 +309,7 @@ impl Sessions {
                 self.counters.count(SessionDrop::Expired);
             }
             if expired.again {
-                self.begin(now, expired.peer);
+                self.begin_again(now, expired.peer);
             }
         }
     }

@@ -180,6 +180,20 @@ impl Outboxes {
         }
     }
 
+    /// The nonce of the attempt to be made once more, if one was made: no WHOAREYOU has come, or its answer was lost on the way to a
+    /// thread. The other side may have challenged that packet, and repeats the challenge when it gets another one; with the same nonce
+    /// it can be answered.
+    pub(super) fn ask_again(&mut self, now: MonoTime, peer: &PeerKey) -> Option<Nonce> {
+        let outbox = self.boxes.get_mut(now, peer)?;
+        match outbox.attempt {
+            Attempt::Asked(nonce) | Attempt::Answering(nonce) => {
+                outbox.attempt = Attempt::Asked(nonce);
+                Some(nonce)
+            }
+            Attempt::None | Attempt::Answered(_) => None,
+        }
+    }
+
     /// A WHOAREYOU about the packet `nonce` came from `from`. Whatever was sent to that node is now known to be unread.
     pub(super) fn named(
         &mut self,
@@ -317,8 +331,7 @@ impl Outboxes {
         let ends = outbox.requests.iter().map(|request| request.since).min();
         let waits = |request: &Pending| request.state == State::Waiting;
         let again = outbox.requests.iter().any(waits);
-        if again || ends.is_none() {
-            // No WHOAREYOU has come, or its answer was lost on the way to a thread.
+        if ends.is_none() {
             self.forget_attempt(&mut outbox);
         }
         if let Some(oldest) = ends {

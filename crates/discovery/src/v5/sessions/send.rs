@@ -88,13 +88,25 @@ impl Sessions {
         }
         self.outboxes.abandon(now, &peer);
         let nonce = Nonce::new(self.rng.random());
+        self.outboxes.asked(now, &peer, nonce);
+        self.send_random(peer, nonce);
+    }
+
+    /// Does so once more, for requests that wait still.
+    pub(super) fn begin_again(&mut self, now: MonoTime, peer: PeerKey) {
+        match self.outboxes.ask_again(now, &peer) {
+            Some(nonce) => self.send_random(peer, nonce),
+            None => self.begin(now, peer),
+        }
+    }
+
+    fn send_random(&mut self, peer: PeerKey, nonce: Nonce) {
         let src = self.key.node_id();
         let iv = self.rng.random();
         let mut draft =
             Draft::with_capacity(2 * ORDINARY_OVERHEAD, &iv, nonce, &Kind::Ordinary { src });
         put_random(draft.message(), &mut self.rng);
         let datagram = draft.mask(&Mask::new(&peer.id));
-        self.outboxes.asked(now, &peer, nonce);
         self.send(peer.addr, datagram);
     }
 

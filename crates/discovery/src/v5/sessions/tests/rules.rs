@@ -299,6 +299,56 @@ fn requests_that_wait_in_vain_expire_and_others_get_another_try() {
 }
 
 #[test]
+fn another_try_meets_the_challenge_that_is_still_open() {
+    for comes in [false, true] {
+        let mut wire = Wire::new(2);
+        wire.request(0, 1, ping(1));
+        let random = wire.next();
+        // The packet is long on its way; the next one will not be.
+        wire.wait(Duration::from_millis(50));
+        wire.deliver(&random);
+        let whoareyou = wire.next();
+        wire.wait(Duration::from_millis(850));
+        wire.request(0, 1, ping(2));
+        wire.wait(Duration::from_millis(100));
+        assert_eq!(wire.dropped(0, SessionDrop::Expired), 1);
+        // Whether the WHOAREYOU was lost or comes late.
+        if comes {
+            wire.deliver(&whoareyou);
+        }
+        wire.run();
+        assert_eq!(wire.pongs(0), [2]);
+        assert_eq!(wire.nodes[1].machine.counters().challenges, 1);
+        wire.wait(REQUEST_LIFETIME);
+        assert!(wire.nodes[0].machine.outboxes.is_clean());
+    }
+}
+
+#[test]
+fn a_whoareyou_or_its_answer_that_is_too_late_leads_to_nothing() {
+    // As on a machine that stands still for a second: what lies unread is about a request that has been given up.
+    let mut wire = Wire::new(2);
+    wire.request(0, 1, ping(1));
+    let random = wire.next();
+    wire.deliver(&random);
+    wire.now = wire.now.after(REQUEST_LIFETIME);
+    wire.run();
+    assert_eq!(wire.dropped(0, SessionDrop::Expired), 1);
+    assert_eq!(wire.dropped(0, SessionDrop::UnaskedChallenge), 1);
+
+    let mut wire = Wire::new(2);
+    wire.request(0, 1, ping(1));
+    for _ in 0..2 {
+        let datagram = wire.next();
+        wire.deliver(&datagram);
+    }
+    wire.now = wire.now.after(CHALLENGE_LIFETIME);
+    wire.run();
+    assert_eq!(wire.dropped(1, SessionDrop::NoChallenge), 1);
+    assert!(wire.nodes[1].machine.is_empty());
+}
+
+#[test]
 fn keys_are_replaced_long_before_a_nonce_can_repeat() {
     let mut wire = Wire::new(2);
     wire.request(0, 1, ping(1));
