@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{
-    Peer, cores, is_measured, pin, print_load, quarter, restrict, runtime, socket, spent,
+    Peer, cores, is_measured, pin, print_load, quarter, receive, restrict, runtime, socket, spent,
     spent_each, start_with,
 };
 use secp256k1::SECP256K1;
 use tercet_discovery::v4::codec;
 use tercet_discovery::v4::{Message, MessageKind, PacketHash, Ping, Pong, WireEndpoint};
-use tercet_discovery::v5::{Request, V5Peer};
+use tercet_discovery::v5::{CHALLENGE_LIFETIME, Request, V5Peer};
 use tercet_discovery::{Discovery, DiscoveryConfig};
 use tercet_enode::SecretKey;
 use tercet_machine::{Clock, MachineRng};
@@ -112,7 +112,7 @@ fn bond(socket: &UdpSocket, key: &SecretKey) -> Bytes {
     socket.send(&ping).unwrap();
     let mut buffer = [0; 1280];
     while buffer[TYPE] != MessageKind::Ping as u8 {
-        socket.recv(&mut buffer).unwrap();
+        receive(socket, &mut buffer);
     }
     let hash: [u8; 32] = buffer[..32].try_into().unwrap();
     let pong = Message::Pong(Pong {
@@ -166,6 +166,42 @@ impl V5 {
     }
 }
 
+impl V5 {
+    /// Answers to the WHOAREYOUs that everybody gets who has lost his session; `None` if this has taken longer than they are good for.
+    fn lose_sessions(&mut self) -> Option<Vec<Bytes>> {
+        let begun = Instant::now();
+        for at in 0..SENDERS {
+            self.peers[at].forget();
+            let first = self.ask(at);
+            self.sockets[at].send(&first).unwrap();
+        }
+        let mut buffer = [0; 1280];
+        let mut handshakes = Vec::new();
+        for (peer, socket) in self.peers.iter_mut().zip(&self.sockets) {
+            while receive(socket, &mut buffer) != WHOAREYOU {}
+            let taken = peer.take(self.to.0, &buffer[..WHOAREYOU]);
+            let handshake = taken.send.into_iter().next();
+            let in_time = begun.elapsed() < CHALLENGE_LIFETIME;
+            assert!(
+                handshake.is_some() || !in_time,
+                "a WHOAREYOU in time that leads to nothing"
+            );
+            handshakes.push(handshake.filter(|_| in_time)?);
+        }
+        Some(handshakes)
+    }
+
+    /// Reads what has come and is not wanted any more.
+    fn drain(&self) {
+        let mut buffer = [0; 1280];
+        for socket in &self.sockets {
+            socket.set_nonblocking(true).unwrap();
+            while socket.recv(&mut buffer).is_ok() {}
+            socket.set_nonblocking(false).unwrap();
+        }
+    }
+}
+
 struct Ordinary(V5);
 
 impl Load for Ordinary {
@@ -191,27 +227,19 @@ impl Load for Handshakes {
     const WHAT: &'static str = "discv5 handshakes";
 
     /// Everybody has lost his session, and his answer to the node's WHOAREYOU is ready.
+    ///
+    /// A challenge, and the request it is about, are good for a second. Where the machine stands still for as long in the middle of this
+    /// (a program of higher priority, another virtual machine), a WHOAREYOU leads to nothing, or its answer would: all is made anew when the
+    /// node has forgotten its challenges, or it would repeat them.
     fn prepare(&mut self) -> Vec<Vec<Bytes>> {
-        let v5 = &mut self.0;
-        for at in 0..SENDERS {
-            v5.peers[at].forget();
-            let first = v5.ask(at);
-            v5.sockets[at].send(&first).unwrap();
-        }
-        let mut buffer = [0; 1280];
-        let answer = |at: usize| {
-            loop {
-                if v5.sockets[at].recv(&mut buffer).unwrap() != WHOAREYOU {
-                    continue;
-                }
-                // One about an earlier packet leads to nothing.
-                let taken = v5.peers[at].take(v5.to.0, &buffer[..WHOAREYOU]);
-                if let Some(handshake) = taken.send.into_iter().next() {
-                    break handshake;
-                }
+        loop {
+            if let Some(handshakes) = self.0.lose_sessions() {
+                return vec![handshakes];
             }
-        };
-        vec![(0..SENDERS).map(answer).collect()]
+            println!("  the machine has stood still for a second: handshakes prepared again");
+            std::thread::sleep(CHALLENGE_LIFETIME);
+            self.0.drain();
+        }
     }
 
     fn sockets(&self) -> &[UdpSocket] {
@@ -279,20 +307,20 @@ fn exchange(load: &impl Load, bursts: &[Vec<Bytes>], part: Range<usize>) {
             socket.send(datagram).unwrap();
         }
         if waiting {
-            receive(load, sockets);
+            receive_answers(load, sockets);
         }
         waiting = true;
     }
-    receive(load, sockets);
+    receive_answers(load, sockets);
 }
 
 /// One answer for each sender. The last one's first: when it is there, so are nearly all others, and the thread sleeps once
 /// instead of for every answer.
-fn receive(load: &impl Load, sockets: &[UdpSocket]) {
+fn receive_answers(load: &impl Load, sockets: &[UdpSocket]) {
     let mut buffer = [0; 1280];
     for socket in sockets.iter().rev() {
         loop {
-            let len = socket.recv(&mut buffer).unwrap();
+            let len = receive(socket, &mut buffer);
             if load.is_answer(&buffer[..len]) {
                 break;
             }

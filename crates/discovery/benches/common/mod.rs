@@ -160,6 +160,16 @@ pub fn socket() -> UdpSocket {
     socket
 }
 
+/// The next datagram's length.
+pub fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> usize {
+    let received = socket.recv(buffer);
+    assert!(
+        received.is_ok(),
+        "nothing came in {LOST:?}: {received:?}. A handshake is lost where the machine stands still for a second in the middle of it"
+    );
+    received.unwrap()
+}
+
 /// A discv5 node for the benchmarked one to talk to. It has its own session machine and answers what it is asked.
 pub struct Peer {
     pub key: SecretKey,
@@ -275,7 +285,7 @@ impl Peer {
         socket.send_to(&ping, to).unwrap();
         let mut buffer = [0; 1280];
         loop {
-            let len = socket.recv(&mut buffer).unwrap();
+            let len = receive(socket, &mut buffer);
             if !self.take(to, &buffer[..len]).responses.is_empty() {
                 return len;
             }
@@ -292,7 +302,7 @@ impl Peer {
         let start = Instant::now();
         loop {
             assert!(start.elapsed() < LOST, "no answer to the handshake");
-            let len = socket.recv(&mut buffer).unwrap();
+            let len = receive(socket, &mut buffer);
             let taken = self.take(to, &buffer[..len]);
             for datagram in taken.send {
                 socket.send_to(&datagram, to).unwrap();
