@@ -75,9 +75,13 @@ pub(crate) enum Scope {
 impl Scope {
     const ALL: [Self; 3] = [Self::Machine, Self::Lan, Self::Internet];
 
-    /// `None` for addresses at which nobody can be met, or (carrier NAT) nobody but strangers of the same carrier.
+    /// `None` for addresses at which nobody can be met, or (carrier NAT) nobody but strangers of the same carrier, or (IPv6
+    /// link-local) only by who knows the interface, which no record can name.
     pub(crate) fn of(ip: IpAddr) -> Option<Self> {
+        let needs_interface =
+            |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         match AddressClass::of(ip) {
+            AddressClass::Lan if needs_interface(ip) => None,
             AddressClass::Loopback => Some(Self::Machine),
             AddressClass::Lan => Some(Self::Lan),
             AddressClass::Global => Some(Self::Internet),

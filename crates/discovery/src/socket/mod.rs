@@ -313,7 +313,8 @@ impl Sockets {
         None
     }
 
-    /// A datagram that was read, if there is one. IPv4 senders on an IPv6 socket appear under their IPv4 address.
+    /// A datagram that was read, if there is one. IPv4 senders on an IPv6 socket appear under their IPv4 address. Which interface a
+    /// link-local sender is on is not kept: an answer goes out where the system sends such addresses, as a question to one does.
     pub(crate) fn take(
         &mut self,
         metrics: &mut DiscoveryMetrics,

@@ -182,7 +182,25 @@ fn a_voter_speaks_only_of_what_it_can_see() {
     assert_eq!(add("40.0.0.1", "20.0.0.1:0"), Err(Ignored::Port));
     assert_eq!(add("10.0.0.2", "10.0.0.1:1"), Ok(()));
     assert_eq!(add("127.0.0.1", "127.0.0.1:1"), Ok(()));
+    for (voter, seen_as) in [
+        ("2a00::2", "[fd00::1]:1"),
+        ("2a00::2", "[::1]:1"),
+        ("fd00::2", "[2a00::1]:1"),
+        ("::1", "[fd00::1]:1"),
+        // Nobody can be met there who does not know the interface.
+        ("fd00::2", "[fe80::1]:1"),
+        ("fe80::2", "[fe80::1]:1"),
+    ] {
+        assert_eq!(
+            add(voter, seen_as),
+            Err(Ignored::Scope),
+            "{voter} {seen_as}"
+        );
+    }
+    assert_eq!(add("::1", "[::1]:1"), Ok(()));
+    assert_eq!(add("fd00::2", "[fd00::1]:1"), Ok(()));
     assert_eq!(votes.winner(START, Family::V4), Some(addr("10.0.0.1:1")));
+    assert_eq!(votes.winner(START, Family::V6), Some(addr("[fd00::1]:1")));
     // A mapped address is the address inside, and the wider scope goes before.
     let mapped = votes.add(START, "::ffff:40.0.0.1".parse().unwrap(), addr(US));
     assert_eq!(mapped, Ok(()));
