@@ -17,12 +17,15 @@ use hickory_resolver::proto::rr::RData;
 use hickory_resolver::{Resolver, TokioResolver};
 use tercet_enode::Node;
 use tercet_machine::{Clock, Machine as _, MachineRng};
-use tercet_nodedb::{CacheKey, NodeDb};
+use tercet_nodedb::{CacheKey, NodeDb, Write};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
+use super::label::EntryHash;
+use super::root::ROOT_PREFIX;
 use super::sync::{
     AskId, DnsSync, LookupError, MAX_LISTS, SyncConfig, SyncCounters, SyncInput, SyncOutput,
+    entry_key,
 };
 use super::url::TreeUrl;
 
@@ -64,12 +67,12 @@ pub(super) enum Cache {
     None,
     /// In the node database, which takes new ones.
     Database(NodeDb),
-    /// Here.
+    /// Here, which takes new ones but no roots: those are asked for.
     Known(BTreeMap<CacheKey, Bytes>),
 }
 
 impl Cache {
-    fn load(&self, key: &CacheKey) -> Option<Bytes> {
+    pub(super) fn load(&self, key: &CacheKey) -> Option<Bytes> {
         match self {
             Self::None => None,
             // A database that cannot be read costs lookups.
@@ -78,6 +81,34 @@ impl Cache {
                 None
             }),
             Self::Known(known) => known.get(key).cloned(),
+        }
+    }
+
+    pub(super) fn store(&mut self, write: Write) {
+        match (self, write) {
+            (Self::Database(db), write) => {
+                if let Err(error) = db.write(write) {
+                    tracing::debug!(%error, "not kept in the cache");
+                }
+            }
+            (Self::Known(known), Write::Cache { key, value })
+                if !value.starts_with(ROOT_PREFIX.as_bytes()) =>
+            {
+                known.insert(key, value);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn has(&self, entry: &EntryHash) -> bool {
+        self.load(&entry_key(entry)).is_some()
+    }
+
+    /// How many entries are here.
+    pub(super) fn known(&self) -> usize {
+        match self {
+            Self::Known(known) => known.len(),
+            Self::None | Self::Database(_) => 0,
         }
     }
 }
@@ -107,6 +138,10 @@ impl Client {
 
     pub(super) const fn counters(&self) -> SyncCounters {
         self.sync.counters()
+    }
+
+    pub(super) const fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     pub(super) fn input(&mut self, input: SyncInput) {
@@ -155,11 +190,7 @@ impl Client {
                 None
             }
             SyncOutput::Store(write) => {
-                if let Cache::Database(db) = &self.cache
-                    && let Err(error) = db.write(write)
-                {
-                    tracing::debug!(%error, "not kept in the cache");
-                }
+                self.cache.store(write);
                 None
             }
             told => Some(told),

@@ -14,8 +14,6 @@ use super::url::{Domain, TreeUrl};
 
 /// A list whose root was not accepted so often is not fetched.
 const ROOT_TRIES: u32 = 3;
-/// As [`DnsSync`](super::DnsSync) asks for an entry.
-const ENTRY_TRIES: u32 = 3;
 
 /// A whole list.
 #[derive(Clone, PartialEq, Debug)]
@@ -66,7 +64,7 @@ pub enum FetchError {
         /// Why not.
         source: SyncError,
     },
-    /// An entry could not be had, in three tries.
+    /// An entry could not be had: in three tries of each of two passes under one root, the second of which brought nothing new.
     #[error("the list at {domain} is not complete: nothing usable at {entry}")]
     Incomplete {
         /// Where the list is.
@@ -79,7 +77,8 @@ pub enum FetchError {
 }
 
 /// Fetches a whole list, without those it links to. `config` decides about servers and time; nodes come whatever their
-/// address. `progress` is called with every change.
+/// address. `progress` is called with every change. The text of every entry is kept until the end, 1 KiB at most each: a list
+/// that is published anew on the way, or servers that fail for a while, cost what is missing and not all that was had.
 ///
 /// # Errors
 /// [`FetchError`]. An entry that is signed and malformed is no error, but reported.
@@ -99,8 +98,13 @@ pub async fn fetch_list(
     let mut fetch = Fetch::new(list.domain().clone(), known.seq);
     loop {
         let told = std::future::poll_fn(|cx| client.poll_told(cx)).await;
-        if let Some(fetched) = fetch.on_told(told)? {
-            return Ok(fetched);
+        match fetch.on_told(told, client.cache())? {
+            Next::More => {}
+            Next::Again => {
+                client.input(SyncInput::Leave(list.clone()));
+                client.input(SyncInput::Follow(list.clone()));
+            }
+            Next::Whole(fetched) => return Ok(fetched),
         }
         let counters = client.counters();
         progress(FetchProgress {
@@ -111,6 +115,16 @@ pub async fn fetch_list(
     }
 }
 
+/// What to do after something was told.
+#[derive(Debug)]
+enum Next {
+    /// Listen on.
+    More,
+    /// Begin another pass: the list is to be followed as if for the first time.
+    Again,
+    Whole(FetchedList),
+}
+
 /// A list that is being fetched.
 struct Fetch {
     domain: Domain,
@@ -118,7 +132,10 @@ struct Fetch {
     seq: u64,
     fetched: Option<FetchedList>,
     root_tries: u32,
-    tries: BTreeMap<EntryHash, u32>,
+    /// Entries that could not be had so far in this pass; some may have come in a later try.
+    failed: BTreeMap<EntryHash, SyncError>,
+    /// The root of the pass before and how many entries were known at its end.
+    before: Option<(TreeRoot, usize)>,
 }
 
 impl Fetch {
@@ -128,15 +145,16 @@ impl Fetch {
             seq,
             fetched: None,
             root_tries: 0,
-            tries: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            before: None,
         }
     }
 
-    /// The list, when it is whole.
-    fn on_told(&mut self, told: SyncOutput) -> Result<Option<FetchedList>, FetchError> {
+    fn on_told(&mut self, told: SyncOutput, cache: &Cache) -> Result<Next, FetchError> {
         match (told, &mut self.fetched) {
             (SyncOutput::Root(_, root), _) => self.on_root(root)?,
-            (SyncOutput::Refused(_, None, source), _) => {
+            // With a root in hand, that another look at it failed is of no account.
+            (SyncOutput::Refused(_, None, source), None) => {
                 self.root_tries += 1;
                 if self.root_tries >= ROOT_TRIES {
                     return Err(self.no_root(source));
@@ -145,10 +163,10 @@ impl Fetch {
             (SyncOutput::Refused(_, Some(entry), source), _) => self.on_refused(entry, source)?,
             (SyncOutput::Node(record), Some(fetched)) => fetched.nodes.push(*record),
             (SyncOutput::Link(_, link), Some(fetched)) => fetched.links.push(link),
-            (SyncOutput::Complete(..), _) => return Ok(self.fetched.take()),
+            (SyncOutput::Complete(..), _) => return self.on_complete(cache),
             _ => {}
         }
-        Ok(None)
+        Ok(Next::More)
     }
 
     fn on_root(&mut self, root: TreeRoot) -> Result<(), FetchError> {
@@ -156,8 +174,8 @@ impl Fetch {
         if found < seen {
             return Err(self.no_root(SyncError::Stale { found, seen }));
         }
+        self.seq = found;
         // Published anew on the way: the tree that changed begins again.
-        self.tries.clear();
         let (mut nodes, mut links, mut spoiled) = (vec![], vec![], vec![]);
         if let Some(before) = self.fetched.take() {
             if before.root.nodes() == root.nodes() {
@@ -178,28 +196,46 @@ impl Fetch {
     }
 
     fn on_refused(&mut self, entry: EntryHash, source: SyncError) -> Result<(), FetchError> {
-        let lasting = match source {
+        match source {
             SyncError::Lookup(_) | SyncError::WrongHash => {
-                let tried = self.tries.entry(entry.clone()).or_default();
-                *tried += 1;
-                *tried >= ENTRY_TRIES
+                self.failed.insert(entry, source);
             }
-            SyncError::TooMany(_) => true,
+            SyncError::TooMany(_) => return Err(self.incomplete(entry, source)),
             _ => {
                 if let Some(fetched) = &mut self.fetched {
                     fetched.spoiled.push((entry, source));
                 }
-                return Ok(());
             }
-        };
-        if !lasting {
-            return Ok(());
         }
-        Err(FetchError::Incomplete {
+        Ok(())
+    }
+
+    /// Everything was met that could be had. If something is missing, perhaps because the list was published anew meanwhile,
+    /// the root is looked at again, and the pass after that asks for nothing it has.
+    fn on_complete(&mut self, cache: &Cache) -> Result<Next, FetchError> {
+        let Some(fetched) = self.fetched.take() else {
+            return Ok(Next::More);
+        };
+        let mut failed = std::mem::take(&mut self.failed);
+        failed.retain(|entry, _| !cache.has(entry));
+        let Some((entry, source)) = failed.pop_first() else {
+            return Ok(Next::Whole(fetched));
+        };
+        let met = Some((fetched.root, cache.known()));
+        if self.before == met {
+            return Err(self.incomplete(entry, source));
+        }
+        self.before = met;
+        self.root_tries = 0;
+        Ok(Next::Again)
+    }
+
+    fn incomplete(&self, entry: EntryHash, source: SyncError) -> FetchError {
+        FetchError::Incomplete {
             domain: self.domain.clone(),
             entry,
             source,
-        })
+        }
     }
 
     fn no_root(&self, source: SyncError) -> FetchError {
@@ -207,3 +243,6 @@ impl Fetch {
         FetchError::Root { domain, source }
     }
 }
+
+#[cfg(test)]
+mod tests;
