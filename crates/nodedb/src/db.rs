@@ -144,8 +144,10 @@ impl NodeDb {
         self.shared().stats()
     }
 
-    /// From now on, forget every hour what has not answered for 24 h. To be called once the network is joined: before
-    /// that nobody answers, and a node that was offline would forget everybody it could start from.
+    /// From now on, forget every hour what has not answered for 24 h. To be called once the network is joined.
+    ///
+    /// Nobody is forgotten before others have answered for a whole hour without a break: a node that was offline, whose
+    /// machine has slept or whose clock was set would forget everybody it could start from.
     pub fn start_expiry(&self) {
         self.shared().start_expiry();
     }

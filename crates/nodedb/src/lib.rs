@@ -49,6 +49,7 @@ mod rocks;
 mod row;
 mod schedule;
 mod store;
+mod touch;
 mod write;
 mod writer;
 

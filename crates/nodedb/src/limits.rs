@@ -32,8 +32,8 @@ pub const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// What has not answered for this long is forgotten (geth's `dbNodeExpiration`).
 pub const NODE_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Time between two expiry runs (geth's `dbCleanupCycle`); the first comes one cycle after expiry was started, so that
-/// nodes remembered from before a long pause have an hour to answer.
+/// Time between two expiry runs (geth's `dbCleanupCycle`); the first comes one cycle after expiry was started. A run is left out
+/// unless answers have come for a whole cycle, so that nodes remembered from before a long pause have an hour to answer.
 pub const EXPIRY_CYCLE: Duration = Duration::from_secs(60 * 60);
 
 /// Most values in the cache: 2^14 = 16,384, one and a half times what the largest public list of nodes in DNS has.

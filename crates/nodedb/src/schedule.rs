@@ -100,7 +100,7 @@ impl Schedule {
         }
     }
 
-    /// An expiry run ended, well or not; the next comes a cycle later.
+    /// An expiry run ended, well or not, or was left out; the next comes a cycle later.
     pub(crate) fn on_expired(&mut self, now: MonoTime) {
         self.expire_at = Some(now + EXPIRY_CYCLE);
     }

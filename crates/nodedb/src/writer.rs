@@ -13,6 +13,7 @@ use crate::limits::{MAX_CACHED_VALUE, MAX_PENDING, NODE_MAX_AGE};
 use crate::pending::{Pending, PendingNode};
 use crate::schedule::{Schedule, Step};
 use crate::store::{NodeStore, StoreError};
+use crate::touch::Touch;
 use crate::write::Write;
 
 /// Why a write was not taken.
@@ -66,6 +67,7 @@ struct State {
     /// Taken from `pending`, not yet known to be in the store.
     in_flight: Arc<Pending>,
     schedule: Schedule,
+    touch: Touch,
     stats: WriterStats,
     /// How the last commit and the last sync ended, for those who flush.
     committed: Option<StoreError>,
@@ -94,6 +96,9 @@ impl Shared {
         let mut state = self.state.lock();
         if state.schedule.is_closing() {
             return Err(WriteError::Closed);
+        }
+        if let Write::Pong { at, .. } = &write {
+            state.touch.on_pong(*at);
         }
         if state.pending.add(write, MAX_PENDING).is_err() {
             state.stats.busy += 1;
@@ -243,6 +248,13 @@ impl Shared {
 
     fn expire(&self) {
         let now = (self.now)();
+        {
+            let mut state = self.state.lock();
+            if !state.touch.is_long(now.unix) {
+                state.schedule.on_expired(now.mono);
+                return;
+            }
+        }
         let result = self.with_store(|store| store.expire(now.unix, NODE_MAX_AGE));
         let mut state = self.state.lock();
         state.schedule.on_expired(now.mono);

@@ -215,29 +215,58 @@ fn a_store_that_refuses_to_the_end_is_reported_by_close() {
     assert_eq!(db.close(), Err(StoreError::Closed));
 }
 
+/// Lets this much time pass in which somebody answers each minute.
+fn be_in_touch(db: &NodeDb, hand: &Hand, time: Duration) {
+    let minute = Duration::from_secs(60);
+    for _ in 0..time.as_secs() / minute.as_secs() {
+        hand.pass(minute);
+        db.write(pong(1000, hand.now().unix)).unwrap();
+    }
+}
+
+fn nodes(db: &NodeDb) -> usize {
+    db.flush_blocking().unwrap();
+    db.stats().unwrap().nodes
+}
+
 #[test]
 fn expiry_runs_hourly_once_started() {
     let (db, _, hand) = start();
     db.write(Write::Node(node(1))).unwrap();
     db.flush_blocking().unwrap();
-    let nodes = || {
-        db.flush_blocking().unwrap();
-        db.stats().unwrap().nodes
-    };
     hand.pass(30 * NODE_MAX_AGE);
-    assert_eq!(nodes(), 1);
+    assert_eq!(nodes(&db), 1);
+    db.write(pong(1000, hand.now().unix)).unwrap();
     db.start_expiry();
-    assert_eq!(nodes(), 1);
-    hand.pass(EXPIRY_CYCLE);
-    assert_eq!(nodes(), 0);
+    assert_eq!(nodes(&db), 1);
+    be_in_touch(&db, &hand, EXPIRY_CYCLE);
+    assert_eq!(nodes(&db), 0);
     assert_eq!(db.writer_stats().expired, 1);
     // And again.
     db.write(Write::Node(node(2))).unwrap();
-    assert_eq!(nodes(), 1);
-    hand.pass(NODE_MAX_AGE);
-    assert_eq!(nodes(), 1);
-    hand.pass(EXPIRY_CYCLE);
-    assert_eq!(nodes(), 0);
+    assert_eq!(nodes(&db), 1);
+    be_in_touch(&db, &hand, NODE_MAX_AGE);
+    assert_eq!(nodes(&db), 1);
+    be_in_touch(&db, &hand, EXPIRY_CYCLE);
+    assert_eq!(nodes(&db), 0);
+}
+
+/// Offline for days, or asleep: whoever was known before has an hour to answer afterwards.
+#[test]
+fn nobody_is_forgotten_while_nobody_answers() {
+    let (db, _, hand) = start();
+    db.write(Write::Node(node(1))).unwrap();
+    db.start_expiry();
+    be_in_touch(&db, &hand, 2 * EXPIRY_CYCLE);
+    assert_eq!(nodes(&db), 1);
+    for _ in 0..50 {
+        hand.pass(EXPIRY_CYCLE);
+        assert_eq!(nodes(&db), 1);
+    }
+    be_in_touch(&db, &hand, EXPIRY_CYCLE / 2);
+    assert_eq!(nodes(&db), 1);
+    be_in_touch(&db, &hand, EXPIRY_CYCLE * 2);
+    assert_eq!(nodes(&db), 0);
 }
 
 #[test]
