@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tercet_enode::NodeRecord;
 use tercet_machine::{Machine, MonoTime};
@@ -46,6 +47,13 @@ impl Job for StackJob {
 
 /// Jobs whose results are taken in one turn, so that what they lead to is sent before there is more of it than may wait.
 const MAX_DONE: usize = 64;
+
+/// Whoever wakes up so much later than he meant to has not been running, or not enough: a tenth of the shortest time an answer is
+/// waited for.
+const LATE: Duration = Duration::from_millis(50);
+
+/// Rounds of [`MAX_READS`] datagrams that are read then: 1,024, as many as there can be questions.
+const MAX_LATE_ROUNDS: usize = 16;
 
 /// What everybody may read at any time.
 #[derive(Debug)]
@@ -97,9 +105,8 @@ impl Driver {
         loop {
             self.settle(&mut state);
             self.hand.flush();
-            let deadline = self
-                .publish(&mut state)
-                .map(|at| self.shared.clock().instant(at).into());
+            let armed = self.publish(&mut state);
+            let deadline = armed.map(|at| self.shared.clock().instant(at).into());
             let event = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => Event::Cancelled,
@@ -115,8 +122,9 @@ impl Driver {
             match event {
                 Event::Cancelled | Event::Request(None) => break,
                 Event::Deadline => {
-                    let now = self.shared.clock().now();
-                    self.shared.lock().stack.handle_timeout(now);
+                    let now = self.shared.clock().now().mono;
+                    let late = armed.map_or(Duration::ZERO, |armed| now - armed);
+                    self.on_deadline(&mut state, late);
                 }
                 Event::Request(Some(request)) => self.on_request(&mut state, request),
                 Event::Finished(finished) => self.on_finished(finished),
@@ -138,7 +146,7 @@ impl Driver {
                 Event::Left => self.work(),
                 Event::Readable(ready) => match ready {
                     Ok(()) => {
-                        self.shared.read(&mut self.hand);
+                        let _ = self.shared.read(&mut self.hand);
                         self.work();
                     }
                     Err(error) => self.hand.failed(&error),
@@ -151,6 +159,40 @@ impl Driver {
         self.settle(&mut state);
         self.hand.close();
         self.publish(&mut state);
+    }
+
+    /// Does what is due.
+    fn on_deadline(&mut self, state: &mut State, late: Duration) {
+        if late >= LATE {
+            self.catch_up(state);
+        }
+        let now = self.shared.clock().now();
+        self.shared.lock().stack.handle_timeout(now);
+    }
+
+    /// Takes in what has arrived, before anything is given up: this process or its machine has stood still, and answers wait behind the
+    /// timeouts of their questions. Signatures are checked here, as what comes from the pool comes after those.
+    fn catch_up(&mut self, state: &mut State) {
+        while let Some((_, done)) = self.pool.try_done() {
+            if let Some(job) = self.complete(done) {
+                self.hand_out(job);
+            }
+        }
+        for _ in 0..MAX_LATE_ROUNDS {
+            let more = self.shared.read(&mut self.hand);
+            let jobs = self.shared.lock().take_jobs();
+            for job in jobs {
+                let mut next = Some(job);
+                while let Some(job) = next {
+                    next = self.complete(job.run());
+                }
+            }
+            self.settle(state);
+            self.hand.flush();
+            if !more {
+                return;
+            }
+        }
     }
 
     /// Begins the work that datagrams have made. A little curve work is done at once; a burst of it goes to the pool.
@@ -333,3 +375,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,9 @@ async fn read(shared: &Shared, hand: &mut Hand, stop: &CancellationToken) {
             () = stop.cancelled() => break,
             () = hand.sent() => {} // counted below
             ready = hand.readable() => match ready {
-                Ok(()) => shared.read(hand),
+                Ok(()) => {
+                    let _ = shared.read(hand);
+                }
                 Err(error) => hand.failed(&error),
             },
         }

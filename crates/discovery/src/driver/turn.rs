@@ -88,8 +88,8 @@ impl Shared {
     }
 
     /// Reads [`MAX_READS`] datagrams or some more and does what can be done at once with them. A turn for each read: between two the
-    /// other one has his.
-    pub(super) fn read(&self, hand: &mut Hand) {
+    /// other one has his. Whether it has stopped at that, so that there may be more.
+    pub(super) fn read(&self, hand: &mut Hand) -> bool {
         let mut left = MAX_READS;
         while left > 0
             && let Some(mut turn) = hand.fill(|| self.lock())
@@ -105,6 +105,7 @@ impl Shared {
                 turn.receive(&self.clock, from, datagram, hand);
             }
         }
+        left == 0
     }
 
     /// Publishes how things stand for who reads beside the driver; whether the driver is needed.
