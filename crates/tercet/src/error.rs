@@ -56,11 +56,11 @@ pub(crate) enum CliError {
     /// None of the nodes to begin with answered.
     #[error("{}", nobody_answered(*nodes))]
     NobodyAnswered { nodes: usize },
-    /// None of them has an address of a kind there is a socket for.
-    #[error("none of the {nodes} nodes to begin with has an address that can be reached from here")]
-    NobodyReachable { nodes: usize },
+    /// None of them can be asked: over discv5 alone for want of a record, or else of an address of a kind there is a socket for.
+    #[error("{}", nobody_reachable(*nodes, *over_v5))]
+    NobodyReachable { nodes: usize, over_v5: bool },
     /// A file of nodes would have been emptied.
-    #[error("none of the {nodes} nodes passes the filters, so {} is left as it was", path.display())]
+    #[error("{} the filters, so {} is left as it was", nobody_passes(*nodes), path.display())]
     NobodyPasses { nodes: usize, path: PathBuf },
     /// A crawl did not start or broke off.
     #[error(transparent)]
@@ -302,6 +302,26 @@ fn nobody_answered(nodes: usize) -> String {
     match nodes {
         1 => "the one node to begin with has not answered".to_owned(),
         _ => format!("none of the {nodes} nodes to begin with answered"),
+    }
+}
+
+fn nobody_reachable(nodes: usize, over_v5: bool) -> String {
+    let who = match nodes {
+        1 => "the one node to begin with has no".to_owned(),
+        _ => format!("none of the {nodes} nodes to begin with has an"),
+    };
+    let address = "address that can be reached from here";
+    if over_v5 {
+        format!("{who} ENR with an {address}: discv5 needs one")
+    } else {
+        format!("{who} {address}")
+    }
+}
+
+fn nobody_passes(nodes: usize) -> String {
+    match nodes {
+        1 => "the one node does not pass".to_owned(),
+        _ => format!("none of the {nodes} nodes passes"),
     }
 }
 

@@ -83,9 +83,20 @@ impl Fields {
     }
 }
 
+/// So many nodes, in words.
+pub(crate) fn nodes(count: usize) -> String {
+    let what = if count == 1 { "node" } else { "nodes" };
+    format!("{count} {what}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Fields;
+    use super::{Fields, nodes};
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(nodes), ["0 nodes", "1 node", "2 nodes"]);
+    }
 
     #[test]
     fn fields_line_up() {

@@ -257,8 +257,18 @@ fn mistakes_are_named() {
     let other_family = ["--bootnodes", &silent, "--addr", "[::1]:0"];
     if std::net::UdpSocket::bind("[::1]:0").is_ok() {
         let args = [&["crawl", file][..], &other_family].concat();
-        fails(&args, 1, "none of the 1 nodes to begin with has an address");
+        fails(&args, 1, "the one node to begin with has no address");
+        let key = SecretKey::generate(&mut MachineRng::from_seed([8; 32])).public_key();
+        let two = format!(
+            "{silent},{}",
+            tercet_enode::Node::new(key, endpoint).enode_url()
+        );
+        let args = ["crawl", file, "--bootnodes", &two, "--addr", "[::1]:0"];
+        fails(&args, 1, "none of the 2 nodes to begin with has an address");
     }
+    // Of a node that is named by its key alone.
+    let over_v5 = ["crawl", file, "--bootnodes", &silent, "--protocol", "v5"];
+    fails(&over_v5, 1, "has no ENR with an address");
     fs::write(file, "{").unwrap();
     bad_input(&["crawl", file], "line 1");
 }

@@ -11,7 +11,7 @@ use super::ping::milliseconds;
 use super::resolve::NodeReport;
 use crate::error::CliError;
 use crate::events::short;
-use crate::output::Output;
+use crate::output::{Output, nodes};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -45,11 +45,9 @@ struct FoundReport {
 
 impl LookupReport {
     fn text(&self) -> String {
-        let (nodes, target, elapsed) = (self.nodes.len(), short(&self.target), self.elapsed_ms);
-        let what = if nodes == 1 { "node" } else { "nodes" };
-        let mut lines = vec![format!(
-            "{nodes} {what} closest to {target} in {elapsed:.1} ms"
-        )];
+        let (count, target) = (nodes(self.nodes.len()), short(&self.target));
+        let elapsed = self.elapsed_ms;
+        let mut lines = vec![format!("{count} closest to {target} in {elapsed:.1} ms")];
         let found = self.nodes.iter();
         lines.extend(found.map(|found| format!("{:3}  {}", found.distance, found.node.name())));
         lines.join("\n")

@@ -116,7 +116,9 @@ pub(crate) struct Progress {
     pub(crate) left_out: usize,
     /// Visits to come.
     pub(crate) waiting: usize,
-    /// Requests that may be under way now.
+    /// Questions under way.
+    pub(crate) asking: usize,
+    /// How many may be.
     pub(crate) window: usize,
 }
 

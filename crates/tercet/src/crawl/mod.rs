@@ -157,6 +157,7 @@ impl Crawl {
         Progress {
             seen: self.nodes.len(),
             waiting: self.waiting.len() + self.again.len() + self.held.len(),
+            asking: self.flight.len(),
             window: self.window.size(),
             ..self.progress
         }

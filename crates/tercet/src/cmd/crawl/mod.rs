@@ -23,7 +23,7 @@ use crate::crawl::{Driver, DriverConfig, Meeting, Progress};
 use crate::error::CliError;
 use crate::keyfile::KeyArgs;
 use crate::nodeset::{Chain, EthNetworkName, FilterArgs, KnownNode, NodeSet};
-use crate::output::{Fields, Output};
+use crate::output::{Fields, Output, nodes};
 use crate::signals::Interrupt;
 
 /// A killed crawl loses at most what it learned in this time.
@@ -176,6 +176,7 @@ pub(crate) async fn run(
         return Err(match progress.silent {
             0 => CliError::NobodyReachable {
                 nodes: progress.seen,
+                over_v5: matches!(args.protocol, Over::V5),
             },
             nodes => CliError::NobodyAnswered { nodes },
         });
@@ -405,14 +406,16 @@ fn line(progress: Progress) -> String {
         answered_v4,
         answered_v5,
         silent,
+        asking,
         waiting,
         searches,
         window,
         ..
     } = progress;
+    let seen = nodes(seen);
     format!(
-        "{seen} nodes seen, {answered} answered (v4 {answered_v4}, v5 {answered_v5}), {silent} did not, {waiting} to go; \
-         {searches} searches, window {window}"
+        "{seen} seen, {answered} answered (v4 {answered_v4}, v5 {answered_v5}), {silent} did not; \
+         {waiting} visits to go, {searches} searches done, {asking} of {window} questions under way"
     )
 }
 
@@ -427,7 +430,7 @@ impl CrawlReport {
         fields
             .add(
                 "file",
-                format!("{}, {} nodes", self.file.display(), self.nodes),
+                format!("{}, {}", self.file.display(), nodes(self.nodes)),
             )
             .add("seen", self.seen)
             .add("answered", self.answered)
