@@ -83,6 +83,18 @@ setup_knot() {
   say "note: without knot ('sudo apt-get install knot') the tests of DNS lists over a real server skip"
 }
 
+# Holds the rules for dependencies. Building it takes some minutes, so it is built only
+# where nothing may be skipped, and kept with the rest that is built.
+setup_deny() {
+  PATH="$target/tools/bin:$PATH"
+  cargo deny --version >/dev/null 2>&1 && return
+  [ -n "${CI:-}" ] || return 0
+  say "building cargo-deny"
+  cargo install --quiet --locked --root "$target/tools" --target-dir "$target/tools/build" cargo-deny@0.20.2 ||
+    fail "no cargo-deny, which holds the rules for dependencies. Run: cargo install cargo-deny"
+  rm -rf "$target/tools/build"
+}
+
 setup_libclang() {
   # A caller's own choice stands.
   [ -z "${LIBCLANG_PATH:-}" ] || return 0
