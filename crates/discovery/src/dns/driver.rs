@@ -59,6 +59,9 @@ pub enum DnsStartError {
     },
 }
 
+/// Refusals in one poll, after which other tasks get their turn: checking a record's signature takes some 60 µs.
+const TOLD_AT_ONCE: usize = 32;
+
 type Lookup = BoxFuture<'static, (AskId, Result<Vec<Bytes>, LookupError>)>;
 
 /// Where entries are that need not be looked up.
@@ -311,7 +314,7 @@ impl Stream for DnsNodes {
     type Item = Node;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Node>> {
-        loop {
+        for _ in 0..TOLD_AT_ONCE {
             if let Some(node) = self.ready.pop_front() {
                 return Poll::Ready(Some(node));
             }
@@ -338,6 +341,9 @@ impl Stream for DnsNodes {
                 _ => {}
             }
         }
+        // A list of nobody to dial must not hold up its task.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -346,5 +352,48 @@ impl fmt::Debug for DnsNodes {
         f.debug_struct("DnsNodes")
             .field("counters", &self.counters())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker_ref;
+    use tercet_enode::{NodeRecord, SecretKey};
+
+    use super::super::publish::Tree;
+    use super::super::sync::root_key;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_of_nobody_to_dial_does_not_hold_up_its_task() {
+        let node = |n: u8| {
+            let key = SecretKey::from_bytes(&[n; 32]).unwrap();
+            let record = NodeRecord::builder().ip([10, 0, 0, n].into()).udp(30303);
+            record.sign(&key).unwrap()
+        };
+        let (key, domain) = (SecretKey::from_bytes(&[9; 32]).unwrap(), "a.org");
+        let list = TreeUrl::new(key.public_key(), domain.parse().unwrap());
+        let signed = Tree::new((1..=200).map(node), []).unwrap().sign(1, &key);
+        let root = Bytes::from(signed.root().to_string());
+        let entries = signed.tree().entries();
+        let entries = entries.map(|(hash, entry)| (entry_key(hash), entry.to_string().into()));
+        let known = entries.chain([(root_key(&list), root)]).collect();
+        // Where nobody answers: all there is, is known.
+        let config = DnsConfig {
+            name_servers: vec!["127.0.0.1:1".parse().unwrap()],
+            ..DnsConfig::default()
+        };
+        let mut nodes = DnsNodes::new([list], config, None).unwrap();
+        nodes.client.cache = Cache::Known(known);
+        let mut polls = 0;
+        while nodes.counters().refused < 200 {
+            let before = nodes.counters().refused;
+            let polled = nodes.poll_next_unpin(&mut Context::from_waker(noop_waker_ref()));
+            assert!(polled.is_pending());
+            let refused = nodes.counters().refused - before;
+            assert!(refused <= TOLD_AT_ONCE as u64 + 8, "{refused} at once");
+            polls += 1;
+            assert!(polls < 100);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A whole list at once, for whoever wants to keep or publish it: everything or an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tercet_enode::NodeRecord;
@@ -10,6 +10,7 @@ use super::label::EntryHash;
 use super::publish::Tree;
 use super::root::TreeRoot;
 use super::sync::{SyncError, SyncInput, SyncOutput, entry_key};
+use super::tree::TreeEntry;
 use super::url::{Domain, TreeUrl};
 
 /// A list whose root was not accepted so often is not fetched.
@@ -22,7 +23,7 @@ pub struct FetchedList {
     pub root: TreeRoot,
     /// Its nodes, in no order.
     pub nodes: Vec<NodeRecord>,
-    /// The lists it links to.
+    /// The lists it links to, in the order it names them.
     pub links: Vec<TreeUrl>,
     /// Entries that are signed and make no sense, left out.
     pub spoiled: Vec<(EntryHash, SyncError)>,
@@ -162,7 +163,6 @@ impl Fetch {
             }
             (SyncOutput::Refused(_, Some(entry), source), _) => self.on_refused(entry, source)?,
             (SyncOutput::Node(record), Some(fetched)) => fetched.nodes.push(*record),
-            (SyncOutput::Link(_, link), Some(fetched)) => fetched.links.push(link),
             (SyncOutput::Complete(..), _) => return self.on_complete(cache),
             _ => {}
         }
@@ -176,20 +176,17 @@ impl Fetch {
         }
         self.seq = found;
         // Published anew on the way: the tree that changed begins again.
-        let (mut nodes, mut links, mut spoiled) = (vec![], vec![], vec![]);
-        if let Some(before) = self.fetched.take() {
-            if before.root.nodes() == root.nodes() {
-                nodes = before.nodes;
-                spoiled = before.spoiled;
-            }
-            if before.root.links() == root.links() {
-                links = before.links;
-            }
+        let (mut nodes, mut spoiled) = (vec![], vec![]);
+        if let Some(before) = self.fetched.take()
+            && before.root.nodes() == root.nodes()
+        {
+            nodes = before.nodes;
+            spoiled = before.spoiled;
         }
         self.fetched = Some(FetchedList {
             root,
             nodes,
-            links,
+            links: Vec::new(),
             spoiled,
         });
         Ok(())
@@ -213,12 +210,13 @@ impl Fetch {
     /// Everything was met that could be had. If something is missing, perhaps because the list was published anew meanwhile,
     /// the root is looked at again, and the pass after that asks for nothing it has.
     fn on_complete(&mut self, cache: &Cache) -> Result<Next, FetchError> {
-        let Some(fetched) = self.fetched.take() else {
+        let Some(mut fetched) = self.fetched.take() else {
             return Ok(Next::More);
         };
         let mut failed = std::mem::take(&mut self.failed);
         failed.retain(|entry, _| !cache.has(entry));
         let Some((entry, source)) = failed.pop_first() else {
+            fetched.links = links(fetched.root.links(), cache);
             return Ok(Next::Whole(fetched));
         };
         let met = Some((fetched.root, cache.known()));
@@ -242,6 +240,21 @@ impl Fetch {
         let domain = self.domain.clone();
         FetchError::Root { domain, source }
     }
+}
+
+/// The links of a tree that was met whole, from left to right: they came in random order, and the signature is over this one.
+fn links(root: &EntryHash, cache: &Cache) -> Vec<TreeUrl> {
+    let (mut links, mut seen, mut open) = (Vec::new(), BTreeSet::new(), vec![root.clone()]);
+    while let Some(hash) = open.pop() {
+        let text = cache.load(&entry_key(&hash)).unwrap_or_default();
+        match std::str::from_utf8(&text).map(str::parse) {
+            _ if !seen.insert(hash) => {}
+            Ok(Ok(TreeEntry::Branch(children))) => open.extend(children.into_iter().rev()),
+            Ok(Ok(TreeEntry::Link(link))) => links.push(link),
+            _ => {}
+        }
+    }
+    links
 }
 
 #[cfg(test)]

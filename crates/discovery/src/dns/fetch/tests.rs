@@ -133,6 +133,19 @@ fn a_list_that_is_published_anew_on_the_way_is_fetched_as_it_is_then() {
 }
 
 #[test]
+fn links_come_in_the_order_the_signature_is_over() {
+    let link = |n: u8| {
+        let key = SecretKey::from_bytes(&[n + 1; 32]).unwrap();
+        TreeUrl::new(key.public_key(), "b.org".parse().unwrap())
+    };
+    let links: Vec<TreeUrl> = (0..40).rev().map(link).collect();
+    let signed = Tree::new([], links.clone()).unwrap().sign(1, &key());
+    let records = signed.records(&"a.org".parse().unwrap());
+    let (fetched, _) = fetch(|name, _| records.get(name).cloned());
+    assert_eq!(fetched.unwrap().links, links);
+}
+
+#[test]
 fn a_root_that_was_had_need_not_be_had_again() {
     let records = records(1, 0..100);
     // Five failures of entries and more bring the root forward, which is not there any more.

@@ -46,6 +46,8 @@ pub(super) struct List {
     links: Walk,
     nodes: Walk,
     links_done: bool,
+    /// A part of the links could not be had in this pass.
+    links_missing: bool,
     /// When the nodes begin again; set once they are through.
     repeat: Option<MonoTime>,
     /// The links of the last complete pass, and those of the present one.
@@ -74,6 +76,7 @@ impl List {
             links: Walk::new(MAX_LINKS * 2, rng),
             nodes: Walk::new(max_entries, rng),
             links_done: false,
+            links_missing: false,
             repeat: None,
             linked: BTreeSet::new(),
             gathering: BTreeSet::new(),
@@ -87,17 +90,31 @@ impl List {
         }
         self.seq = Some(root.seq());
         let old = self.root.as_ref();
+        let nodes_changed = old.is_none_or(|old| old.nodes() != root.nodes());
         if old.is_none_or(|old| old.links() != root.links()) {
-            self.links.restart(root.links().clone());
-            self.gathering.clear();
-            self.links_done = false;
+            self.restart_links(&root);
         }
-        if old.is_none_or(|old| old.nodes() != root.nodes()) {
-            self.nodes.restart(root.nodes().clone());
-            self.repeat = None;
+        if nodes_changed {
+            self.restart_nodes(&root);
         }
         self.root = Some(root);
         true
+    }
+
+    fn restart_links(&mut self, root: &TreeRoot) {
+        self.links.restart(root.links().clone());
+        self.gathering.clear();
+        self.links_done = false;
+        self.links_missing = false;
+    }
+
+    /// The nodes from the beginning, and before them the links again if some are missing.
+    fn restart_nodes(&mut self, root: &TreeRoot) {
+        self.nodes.restart(root.nodes().clone());
+        self.repeat = None;
+        if self.links_done && self.links_missing {
+            self.restart_links(root);
+        }
     }
 
     pub(super) fn on_root(&mut self, now: MonoTime) {
@@ -115,14 +132,14 @@ impl List {
 
     /// The next entry to fetch: links first, nodes once those are complete.
     pub(super) fn take(&mut self, now: MonoTime, rng: &mut MachineRng) -> Option<(Subtree, Step)> {
+        if self.links_done
+            && self.repeat.is_some_and(|at| at <= now)
+            && let Some(root) = self.root.clone()
+        {
+            self.restart_nodes(&root);
+        }
         if !self.links_done {
             return self.links.take(now, rng).map(|step| (Subtree::Links, step));
-        }
-        if self.repeat.is_some_and(|at| at <= now)
-            && let Some(root) = &self.root
-        {
-            self.repeat = None;
-            self.nodes.restart(root.nodes().clone());
         }
         self.nodes.take(now, rng).map(|step| (Subtree::Nodes, step))
     }
@@ -152,6 +169,12 @@ impl List {
         true
     }
 
+    /// `step` could not be had.
+    pub(super) fn on_failed(&mut self, now: MonoTime, subtree: Subtree, step: Step) {
+        let tried_again = self.walk(subtree).failed(now, step);
+        self.links_missing |= !tried_again && subtree == Subtree::Links;
+    }
+
     pub(super) fn on_leaf_failed(&mut self, now: MonoTime) {
         self.leaf_failures += 1;
         if self.leaf_failures > MAX_LEAF_FAILURES {
@@ -167,7 +190,13 @@ impl List {
         }
         if !self.links_done && self.links.is_empty() {
             self.links_done = true;
+            let before = std::mem::take(&mut self.linked);
             self.linked = std::mem::take(&mut self.gathering);
+            if self.links_missing {
+                // It may still lead to where it led.
+                let room = MAX_LINKS.saturating_sub(self.linked.len());
+                self.linked.extend(before.into_iter().take(room));
+            }
             return Ended::Links;
         }
         if self.links_done && self.repeat.is_none() && self.nodes.is_empty() {

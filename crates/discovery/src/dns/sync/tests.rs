@@ -37,6 +37,8 @@ struct World {
     seen: Vec<SyncOutput>,
     queries: Vec<(MonoTime, String)>,
     down: bool,
+    /// Other records at every name.
+    others: usize,
 }
 
 impl World {
@@ -52,6 +54,7 @@ impl World {
             seen: Vec::new(),
             queries: Vec::new(),
             down: false,
+            others: 1,
         }
     }
 
@@ -99,10 +102,11 @@ impl World {
                     let text = self.records.get(name.trim_end_matches('.'));
                     let answer = match text {
                         _ if self.down => continue,
-                        Some(text) => Ok(vec![
-                            Bytes::from_static(b"v=spf1 -all"),
-                            text.clone().into(),
-                        ]),
+                        Some(text) => {
+                            let mut texts = vec![Bytes::from_static(b"v=spf1 -all"); self.others];
+                            texts.push(text.clone().into());
+                            Ok(texts)
+                        }
                         None => Err(LookupError::NotFound),
                     };
                     self.sync.handle(self.now, SyncInput::Answer(id, answer));
@@ -294,6 +298,53 @@ fn linked_lists_join_and_leave_and_circles_do_no_harm() {
     assert_eq!(world.sync.lists().collect::<Vec<_>>(), [&url(1, "a.org")]);
     world.input(SyncInput::Leave(url(1, "a.org")));
     assert_eq!(world.sync.lists().len(), 0);
+}
+
+#[test]
+fn a_link_that_cannot_be_had_is_tried_again_and_costs_no_other() {
+    let mut world = World::new(SyncConfig::default());
+    let [b, c, d] = [2, 3, 4].map(|n| (url(n, &format!("{n}.org")), n));
+    for (url, n) in [&b, &c, &d] {
+        let nodes = vec![node((*n).into())];
+        world.publish(*n, url.domain().as_str(), 1, nodes, vec![]);
+    }
+    let links = vec![b.0.clone(), c.0.clone()];
+    world.publish(1, "a.org", 1, vec![node(1)], links);
+    let lost = |world: &mut World, link: &TreeUrl| {
+        let name = format!("{}.a.org", EntryHash::of(&link.to_string()));
+        let text = world.records.remove(&name).unwrap();
+        (name, text)
+    };
+    let (name, text) = lost(&mut world, &c.0);
+    world.follow(&url(1, "a.org"));
+    world.run(2 * MINUTE);
+    assert_eq!(world.nodes(), texts(&[node(1), node(2)]));
+    world.records.insert(name, text);
+    world.run(REPEAT_AFTER + MINUTE);
+    assert_eq!(world.nodes(), texts(&[node(1), node(2), node(3)]));
+
+    // With new links that cannot be had, it leads to where it led.
+    let links = vec![c.0.clone(), d.0.clone()];
+    world.publish(1, "a.org", 2, vec![node(1)], links);
+    let root: TreeRoot = world.records["a.org"].parse().unwrap();
+    let name = format!("{}.a.org", root.links());
+    let text = world.records.remove(&name).unwrap();
+    world.run(ROOT_INTERVAL + MINUTE);
+    assert_eq!(world.sync.lists().len(), 3);
+    world.records.insert(name, text);
+    world.run(REPEAT_AFTER + 2 * MINUTE);
+    let followed: Vec<&TreeUrl> = world.sync.lists().collect();
+    assert_eq!(followed, [&c.0, &d.0, &url(1, "a.org")]);
+}
+
+#[test]
+fn a_root_is_found_among_many_other_records() {
+    let mut world = World::new(SyncConfig::default());
+    world.others = 40;
+    world.publish(1, "a.org", 1, vec![node(1)], vec![]);
+    world.follow(&url(1, "a.org"));
+    world.run(MINUTE);
+    assert_eq!(world.nodes().len(), 1);
 }
 
 #[test]
