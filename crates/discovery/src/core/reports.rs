@@ -21,7 +21,7 @@ impl DiscoveryCore {
         match report {
             Report::Alive(node) => self.on_alive(now, protocol, node),
             Report::Silent(node) => {
-                self.suspicion.on_silence();
+                self.suspicion.on_silence(protocol);
                 self.on_silent(now, protocol, &node);
             }
             Report::Pong { asker, node, info } => {
@@ -45,7 +45,7 @@ impl DiscoveryCore {
                 record,
             } => self.on_record(now, protocol, (asker, node), record),
             Report::Talk { asker, payload } => {
-                self.suspicion.on_answer();
+                self.suspicion.on_answer(protocol);
                 self.end(asker, Ok(Reply::Talk(payload)));
             }
             Report::Failed { asker, node, error } => {
@@ -69,7 +69,7 @@ impl DiscoveryCore {
     }
 
     fn on_alive(&mut self, now: Now, protocol: Protocol, node: Node) {
-        self.suspicion.on_answer();
+        self.suspicion.on_answer(protocol);
         let id = node.id();
         self.offer(now, node, Proof::Answer(protocol));
         self.prove_rest(now, &id);
@@ -123,7 +123,7 @@ impl DiscoveryCore {
         mut nodes: Vec<Node>,
         last: bool,
     ) {
-        self.suspicion.on_answer();
+        self.suspicion.on_answer(protocol);
         for node in &nodes {
             if !self.table.has_heard(node) {
                 self.offer(now, node.clone(), Proof::Hearsay);
@@ -169,7 +169,7 @@ impl DiscoveryCore {
         (asker, node): (Asker, Node),
         record: NodeRecord,
     ) {
-        self.suspicion.on_answer();
+        self.suspicion.on_answer(protocol);
         let id = node.id();
         self.repeats.forget(asker, id);
         if self.table.on_find_answered(&id) {
@@ -213,7 +213,7 @@ impl DiscoveryCore {
         if error == RequestError::Timeout {
             // discv4 says of each ping that it was not answered.
             if protocol == Protocol::V5 {
-                self.suspicion.on_silence();
+                self.suspicion.on_silence(protocol);
             }
             self.table.on_unanswered(&id, node.endpoint(), protocol);
             let again = self
