@@ -154,8 +154,7 @@ impl Driver {
             }
         }
         self.beside = None;
-        let now = self.shared.clock().now();
-        self.shared.lock().stack.handle(now, StackInput::Close);
+        self.input(StackInput::Close);
         self.settle(&mut state);
         self.hand.close();
         self.publish(&mut state);
@@ -166,8 +165,9 @@ impl Driver {
         if late >= LATE {
             self.catch_up(state);
         }
+        let mut turn = self.shared.lock();
         let now = self.shared.clock().now();
-        self.shared.lock().stack.handle_timeout(now);
+        turn.stack.handle_timeout(now);
     }
 
     /// Takes in what has arrived, before anything is given up: this process or its machine has stood still, and answers wait behind the
@@ -300,17 +300,21 @@ impl Driver {
     }
 
     fn respond(&mut self, response: TalkResponse) {
+        self.input(StackInput::TalkResponse(response));
+    }
+
+    /// The time is that of the turn: another reader may have had his since an earlier one, and time goes on only.
+    fn input(&self, input: StackInput) {
+        let mut turn = self.shared.lock();
         let now = self.shared.clock().now();
-        let input = StackInput::TalkResponse(response);
-        self.shared.lock().stack.handle(now, input);
+        turn.stack.handle(now, input);
     }
 
     fn on_finished(&mut self, finished: Finished) {
-        let now = self.shared.clock().now();
-        let mut turn = self.shared.lock();
         match finished {
-            Finished::Seeds(seeds) => turn.stack.handle(now, StackInput::Seeds(seeds)),
+            Finished::Seeds(seeds) => self.input(StackInput::Seeds(seeds)),
             Finished::Clock(drift) => {
+                let mut turn = self.shared.lock();
                 turn.metrics.clock_checks += 1;
                 if let Some(drift) = drift {
                     turn.metrics.clock_drift_millis = Some(drift.millis);
@@ -320,7 +324,6 @@ impl Driver {
     }
 
     fn on_request(&mut self, state: &mut State, request: Request) {
-        let now = self.shared.clock().now();
         // A reply that cannot be sent is one nobody waits for any more.
         match request {
             Request::Run { command, reply } => {
@@ -331,11 +334,14 @@ impl Driver {
                 let op = OpId(state.next_op);
                 state.next_op += 1;
                 state.ops.insert(op, reply);
-                let input = StackInput::Command { op, command };
-                self.shared.lock().stack.handle(now, input);
+                self.input(StackInput::Command { op, command });
             }
             Request::Change { change, reply } => {
-                let changed = self.shared.lock().change(now, change);
+                let changed = {
+                    let mut turn = self.shared.lock();
+                    let now = self.shared.clock().now();
+                    turn.change(now, change)
+                };
                 // What is published is seen by whoever has its reply.
                 self.settle(state);
                 let _gone = reply.send(changed);
