@@ -10,8 +10,8 @@ use super::slices::{LEAF, Slice};
 use super::wire::MAX_RESERVED_PORT;
 use crate::nodeset::KnownNode;
 
-/// Nodes kept, the asked and the waiting: 2 to 3 KB each with all that is kept elsewhere for them (measured by the benchmark
-/// `crawl`), so some 300 MB. Further ones are counted and left out.
+/// Nodes kept, the asked and the waiting: 2 to 3.5 KB each with all that is kept elsewhere for them (measured by the benchmark
+/// `crawl`), so some 350 MB. Further ones are counted and left out.
 pub(crate) const MAX_NODES: usize = 100_000;
 
 /// So many nodes of a slice that have named all they know of it settle the slice: one may have lost the packet, or have
