@@ -219,9 +219,9 @@ fn resolver(config: &DnsConfig) -> Result<TokioResolver, DnsStartError> {
     let options = builder.options_mut();
     // Entries are kept in the node database, and roots must not be kept at all.
     options.cache_size = 0;
-    // One answer in the time there is: the machine asks again by itself.
+    // One answer in the time there is, and no repetition that no rate counts: the machine asks again by itself.
     options.timeout = config.sync.timeout;
-    options.attempts = 1;
+    options.attempts = 0;
     builder.build().map_err(failed)
 }
 
@@ -363,6 +363,33 @@ mod tests {
     use super::super::publish::Tree;
     use super::super::sync::root_key;
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_fails_is_asked_once() {
+        let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let config = DnsConfig {
+            name_servers: vec![server.local_addr().unwrap()],
+            ..DnsConfig::default()
+        };
+        let resolver = resolver(&config).unwrap();
+        let mut asked = 0;
+        let fail = async {
+            let mut packet = [0; 512];
+            loop {
+                let (length, from) = server.recv_from(&mut packet).await.unwrap();
+                asked += 1;
+                // A response; the server failed (RFC 1035, 4.1.1).
+                packet[2] |= 0x80;
+                packet[3] = packet[3] & 0xf0 | 2;
+                server.send_to(&packet[..length], from).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = fail => unreachable!("it answers for ever"),
+            found = look_up(&resolver, "a.org.") => assert_eq!(found, Err(LookupError::Failed)),
+        }
+        assert_eq!(asked, 1);
+    }
 
     #[tokio::test]
     async fn a_list_of_nobody_to_dial_does_not_hold_up_its_task() {

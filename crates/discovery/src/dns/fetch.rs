@@ -21,7 +21,7 @@ const ROOT_TRIES: u32 = 3;
 pub struct FetchedList {
     /// Its root.
     pub root: TreeRoot,
-    /// Its nodes, in no order.
+    /// Its nodes. Of several records of one node, which no publisher should have, the newest comes last.
     pub nodes: Vec<NodeRecord>,
     /// The lists it links to, in the order it names them.
     pub links: Vec<TreeUrl>,
@@ -216,6 +216,7 @@ impl Fetch {
         let mut failed = std::mem::take(&mut self.failed);
         failed.retain(|entry, _| !cache.has(entry));
         let Some((entry, source)) = failed.pop_first() else {
+            fetched.nodes.sort_by_key(NodeRecord::seq);
             fetched.links = links(fetched.root.links(), cache);
             return Ok(Next::Whole(fetched));
         };

@@ -225,12 +225,33 @@ fn build(mut level: Vec<TreeEntry>, entries: &mut BTreeMap<EntryHash, TreeEntry>
 
 /// As geth does before it publishes: a port that does not fit 16 bits makes others drop the node.
 fn check_ports(record: &NodeRecord) -> Result<(), PublishError> {
-    use tercet_enode::{Tcp, Tcp6, Udp, Udp6};
+    use tercet_enode::{Quic, Quic6, Tcp, Tcp6, Udp, Udp6};
     let id = record.id();
     let failed = |key| move |source| PublishError::Port { id, key, source };
     record.get::<Tcp>().transpose().map_err(failed("tcp"))?;
     record.get::<Udp>().transpose().map_err(failed("udp"))?;
     record.get::<Tcp6>().transpose().map_err(failed("tcp6"))?;
     record.get::<Udp6>().transpose().map_err(failed("udp6"))?;
+    record.get::<Quic>().transpose().map_err(failed("quic"))?;
+    record.get::<Quic6>().transpose().map_err(failed("quic6"))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_with_a_port_that_is_none_is_not_published() {
+        let key = SecretKey::from_bytes(&[1; 32]).unwrap();
+        for name in ["tcp", "udp", "tcp6", "udp6", "quic", "quic6"] {
+            // 65,536.
+            let record = NodeRecord::builder().insert_raw(name.as_bytes(), &[0x83, 1, 0, 0]);
+            let Err(PublishError::Port { key, .. }) = Tree::new([record.sign(&key).unwrap()], [])
+            else {
+                panic!("{name} was taken");
+            };
+            assert_eq!(key, name);
+        }
+    }
 }

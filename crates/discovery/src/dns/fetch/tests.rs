@@ -146,6 +146,23 @@ fn links_come_in_the_order_the_signature_is_over() {
 }
 
 #[test]
+fn of_two_records_of_a_node_the_newer_is_the_last() {
+    let key = |n: u8| SecretKey::from_bytes(&[n; 32]).unwrap();
+    let of_seq = |seq| NodeRecord::builder().seq(seq).sign(&key(5)).unwrap();
+    let leaves = [1, 2, 3, 4, 5, 6, 7].map(|seq| of_seq(seq).to_string());
+    let branch = TreeEntry::Branch(leaves.iter().map(|text| EntryHash::of(text)).collect());
+    let (branch, empty) = (branch.to_string(), "enrtree-branch:".to_owned());
+    let root = TreeRoot::sign(EntryHash::of(&branch), EntryHash::of(&empty), 1, &key(1));
+    let texts = leaves.into_iter().chain([branch, empty]);
+    let entries = texts.map(|text| (format!("{}.a.org", EntryHash::of(&text)), text));
+    let mut records: BTreeMap<String, String> = entries.collect();
+    records.insert("a.org".to_owned(), root.to_string());
+    let (fetched, _) = fetch(|name, _| records.get(name).cloned());
+    let seqs: Vec<u64> = fetched.unwrap().nodes.iter().map(NodeRecord::seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
 fn a_root_that_was_had_need_not_be_had_again() {
     let records = records(1, 0..100);
     // Five failures of entries and more bring the root forward, which is not there any more.
