@@ -286,6 +286,11 @@ impl LocalNode {
         self.publish(now)
     }
 
+    /// So many hosts of a family were asked something for the first time.
+    pub(crate) const fn on_strangers(&mut self, family: Family, count: u64) {
+        self.side_mut(family).reach.on_strangers(count);
+    }
+
     /// Does what is due. The new record, if that makes one.
     pub(crate) fn handle_timeout(&mut self, now: Now) -> Option<NodeRecord> {
         self.v4.reach.handle_timeout(now.mono);

@@ -33,6 +33,10 @@
 //! advertised five minutes of the first 40, and five a day in the long run. (Others advertise at the first majority and withdraw
 //! after a fixed wait, for ever; or never withdraw.)
 //!
+//! **A network at rest.** Whoever was asked something does not count when he comes. Where everybody has been asked, nobody can come
+//! that counts, and that nobody comes says nothing. So a doubtful address stays for another hour if in the last one others went on
+//! naming it and this node met nobody new: a stranger to it would be one who might come by himself.
+//!
 //! **Moving.** When the vote names another address, the old one is withdrawn at once. If it was reachable, the new one is
 //! tried at once: the same host behind the same kind of NAT. If nobody comes it is withdrawn like any other trial. When the
 //! vote names nothing any more (nobody was asked, or an attacker spoils the majority) what is reachable stays, as long as
@@ -57,7 +61,7 @@ pub(crate) const TEST_TIME: Duration = Duration::from_secs(2 * 60);
 /// How long an untested address is advertised. Table checks of others, which fetch and use a new record, take less.
 pub(crate) const TRIAL_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// Without contact for this long a reachable address is doubtful, and after as long again withdrawn. A node at a public
+/// Without contact for this long a reachable address is doubtful, and after as long again withdrawn, but in a network at rest. A node at a public
 /// address is visited by newcomers every minute; an hour is two refresh intervals of everybody.
 pub(crate) const SILENCE: Duration = Duration::from_secs(60 * 60);
 
@@ -93,6 +97,10 @@ pub(crate) struct Reach {
     /// Whose contact was the first of the two.
     first: Option<Network>,
     pause: Duration,
+    /// When the vote last named the address.
+    named: MonoTime,
+    /// Whether somebody new was met in the hour of doubt.
+    met: bool,
 }
 
 /// Contacts count by it.
@@ -121,6 +129,8 @@ impl Reach {
             state: State::Unknown,
             first: None,
             pause: FIRST_PAUSE,
+            named: MonoTime::ZERO,
+            met: false,
         }
     }
 
@@ -134,6 +144,7 @@ impl Reach {
 
     /// The vote names this address.
     pub(crate) fn on_winner(&mut self, now: MonoTime, winner: SocketAddr) {
+        self.named = now;
         if self.address == Some(winner) {
             return;
         }
@@ -147,6 +158,11 @@ impl Reach {
         } else {
             State::Candidate { since: now }
         };
+    }
+
+    /// So many hosts were asked something for the first time.
+    pub(crate) const fn on_strangers(&mut self, count: u64) {
+        self.met |= count > 0;
     }
 
     /// Somebody to whom nothing was sent completed a round trip.
@@ -187,13 +203,21 @@ impl Reach {
             self.state = match self.state {
                 State::Unknown => State::Unknown,
                 State::Candidate { .. } => State::Trial { since: due },
+                State::Doubtful { last } if !self.met && due < self.named + SILENCE => {
+                    State::Doubtful {
+                        last: last + SILENCE,
+                    }
+                }
                 State::Trial { .. } | State::Doubtful { .. } => {
                     self.first = None;
                     let until = due + self.pause;
                     self.pause = (self.pause * 2).min(MAX_PAUSE);
                     State::Withdrawn { until }
                 }
-                State::Reachable { last } => State::Doubtful { last },
+                State::Reachable { last } => {
+                    self.met = false;
+                    State::Doubtful { last }
+                }
                 State::Withdrawn { .. } => State::Candidate { since: due },
             };
         }

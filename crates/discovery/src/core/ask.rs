@@ -95,6 +95,8 @@ impl DiscoveryCore {
         let ip = canonical_ip(node.endpoint().ip);
         if !self.invited.contains(&ip) {
             self.invited.insert(ip, ());
+            let [v4, v6] = &mut self.strangers;
+            *(if ip.is_ipv4() { v4 } else { v6 }) += 1;
         }
         Ok(())
     }

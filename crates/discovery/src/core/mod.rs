@@ -87,6 +87,8 @@ pub struct DiscoveryCore {
     v5: V5Engine,
     /// Hosts that were asked something: who comes from there was invited.
     invited: BoundedLru<IpAddr, ()>,
+    /// How many of them were new, of IPv4 and of IPv6, and not taken yet.
+    strangers: [u64; 2],
     lookups: Lookups,
     refresh: Refresh,
     ops: BTreeMap<OpId, Operation>,
@@ -140,6 +142,7 @@ impl DiscoveryCore {
                 rng.child("v5"),
             ),
             invited: BoundedLru::new(MAX_INVITED, KeyedState::new(&mut rng.child("invited"))),
+            strangers: [0; 2],
             lookups: Lookups::new(rng.child("lookups")),
             refresh: Refresh::new(first_refresh, rng.child("refresh")),
             ops: BTreeMap::new(),
@@ -165,6 +168,11 @@ impl DiscoveryCore {
     #[must_use]
     pub const fn record(&self) -> &NodeRecord {
         &self.record
+    }
+
+    /// How many hosts of IPv4 and of IPv6 were asked for the first time since the last call.
+    pub(crate) fn take_strangers(&mut self) -> [u64; 2] {
+        std::mem::take(&mut self.strangers)
     }
 
     /// The table, to read.

@@ -84,6 +84,29 @@ fn what_falls_silent_is_withdrawn_and_comes_back_with_contacts() {
     assert!(reach.advertised().is_some());
 }
 
+/// With everybody met and everybody naming it, silence says nothing; with somebody new, or nobody left, it does.
+#[test]
+fn silence_is_no_sign_in_a_network_at_rest() {
+    let rest = |hours: u32, strangers_in: u32| {
+        let mut reach = reachable();
+        for minute in 0..hours * 60 {
+            let now = START + SECOND * 60 * minute;
+            reach.on_winner(now, addr("20.0.0.1:1"));
+            if minute == strangers_in * 60 + 1 {
+                reach.on_strangers(1);
+            }
+            reach.handle_timeout(now);
+        }
+        reach
+    };
+    let mut reach = rest(12, 0);
+    assert!(reach.advertised().is_some(), "met before it was doubtful");
+    reach.handle_timeout(START + SILENCE * 13);
+    assert_eq!(reach.advertised(), None, "nobody names it any more");
+    assert!(rest(6, 5).advertised().is_some());
+    assert_eq!(rest(7, 5).advertised(), None, "somebody new has not come");
+}
+
 #[test]
 fn a_trial_ends_and_the_next_one_takes_twice_as_long_to_come() {
     let mut reach = voted(true);

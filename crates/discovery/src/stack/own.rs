@@ -109,6 +109,9 @@ impl NodeStack {
     }
 
     pub(super) fn local_timeout(&mut self, now: Now) {
+        let [v4, v6] = self.core.take_strangers();
+        self.local.on_strangers(Family::V4, v4);
+        self.local.on_strangers(Family::V6, v6);
         let changed = self.local.handle_timeout(now);
         self.on_new_record(now, changed);
     }

@@ -66,6 +66,17 @@ fn votes_and_visits_put_the_address_into_the_record_and_silence_takes_it_out() {
     assert_eq!(net.heard(0).seqs.last(), Some(&(first + 2)));
 }
 
+/// Where everybody was asked something once nobody can come any more without having been.
+#[test]
+fn a_network_without_newcomers_takes_no_address_away() {
+    let mut net = visited(unaware(Protocols::ALL), 6);
+    let found = |net: &Net| published(net) == Some(address(0));
+    assert!(net.until(MINUTE, found));
+    net.wait(4 * SILENCE);
+    assert!(found(&net));
+    assert_eq!(net.heard(0).records.len(), 1, "it never changed");
+}
+
 /// Behind a NAT that lets in only who was sent something, all see the same address and nobody else can reach it.
 #[test]
 fn those_who_were_invited_are_no_evidence() {
