@@ -193,6 +193,15 @@ fn a_fetched_list_does_not_replace_another() {
 }
 
 #[test]
+#[cfg(target_os = "linux")] // where not even root makes files in /proc
+fn where_nothing_can_be_written_nothing_is_fetched() {
+    // Nobody is asked: that there is no root would be said of it.
+    let server = ["--nameserver", "127.0.0.1:1"];
+    let sync = ["dns", "sync", LIST, "/proc/list", server[0], server[1]];
+    common::fails(&sync, 1, "cannot write /proc/list");
+}
+
+#[test]
 fn mistakes_are_named() {
     let list = List::new();
     let (folder, key) = (list.path("list"), list.path("key"));

@@ -269,12 +269,17 @@ impl Serialize for KnownNode {
     }
 }
 
-/// Puts `content` in place of the file, so that a reader (and a crash) sees the old file or the new one.
+/// Puts `content` in place of the file, so that a reader (and a crash) sees the old file or the new one. A link stays one, and what is
+/// no file, such as `/dev/stdout`, is written to: root could put a file in its place.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_by(path, |file| file.write_all(content))
 }
 
 fn replace_by(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return write(&mut File::options().write(true).open(path)?);
+    }
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     {

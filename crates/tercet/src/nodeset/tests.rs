@@ -225,3 +225,20 @@ fn keys_are_counted() {
     let keys = set().keys();
     assert_eq!((keys["id"], keys["eth"], keys["tcp"]), (3, 2, 2));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_link_stays_one_and_a_device_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "old").unwrap();
+    // By a link of its own: were the device replaced, root would lose it.
+    for (link, to) in [("to-file", at("file")), ("to-device", "/dev/null".into())] {
+        std::os::unix::fs::symlink(&to, at(link)).unwrap();
+        replace(&at(link), b"new").unwrap();
+        assert_eq!(fs::read_link(at(link)).unwrap(), to);
+    }
+    assert_eq!(fs::read(at("file")).unwrap(), b"new");
+    replace(&at("another"), b"new").unwrap();
+    assert_eq!(fs::read(at("another")).unwrap(), b"new");
+}

@@ -64,6 +64,16 @@ impl Folder {
         Ok(Self { path, info, nodes })
     }
 
+    /// Whether a list could be written to this folder now, or to one that would be made for it.
+    pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
+        let there = path.ancestors().find(|folder| folder.exists());
+        let tried = tempfile::tempfile_in(there.unwrap_or(Path::new(".")));
+        Ok(tried.map(drop).map_err(|source| DnsError::Write {
+            path: path.to_owned(),
+            source,
+        })?)
+    }
+
     /// Reads both files. A folder with `nodes.json` alone is a list that was never signed.
     pub(super) fn read(path: &Path) -> Result<Self, CliError> {
         let nodes = NodeSet::read(&path.join(NODES))?;

@@ -265,6 +265,8 @@ async fn sync(args: SyncArgs, output: Output, progress: &MultiProgress) -> Resul
     let domain = args.url.domain();
     let path = args.folder.unwrap_or_else(|| domain.as_str().into());
     let known = Folder::known(&path, &args.url)?;
+    // Before the hour that a list of 10,000 nodes takes.
+    Folder::check_writable(&path)?;
     let config = DnsConfig {
         name_servers: args.nameserver.iter().map(|server| server.0).collect(),
         sync: SyncConfig {
